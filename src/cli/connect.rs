@@ -161,11 +161,15 @@ async fn receive_callback(
         };
         match finished {
             Ok(CallbackResult::Connected { account, label, .. }) => {
-                returned.answer(listener::connected(&connection.title)).await;
+                let page =
+                    listener::connected(broker.name(), &connection.title, (&account, label.as_deref()));
+                returned.answer(page).await;
                 return Ok(Connected { account, label });
             }
             Ok(CallbackResult::Confirm { state, certain, .. }) => {
-                returned.answer(listener::asked()).await;
+                returned
+                    .answer(listener::asked(broker.name(), &connection.title))
+                    .await;
                 return confirm_replacement(broker, connection, (&state, cookie), certain).await;
             }
             // Somebody else's answer, or none at all: ours is still to come.
@@ -175,10 +179,10 @@ async fn receive_callback(
                     ConnectErrorKind::Unknown | ConnectErrorKind::Malformed | ConnectErrorKind::Unproven
                 ) =>
             {
-                returned.answer(listener::refused(&refusal)).await;
+                returned.answer(listener::refused(broker.name(), &refusal)).await;
             }
             Err(refusal) => {
-                returned.answer(listener::refused(&refusal)).await;
+                returned.answer(listener::refused(broker.name(), &refusal)).await;
                 return Err(refused(refusal));
             }
         }

@@ -146,14 +146,16 @@ async fn reading_the_page_consumes_and_stores_nothing() {
     let authority = Authority::start(&[REVISION]).await;
     let world = world(&authority, "").await;
     let (url, id) = link(&world, None).await;
-    let before = authority.knobs.seen.lock().len();
     for method in [Method::GET, Method::HEAD, Method::GET, Method::HEAD] {
         let page = Browser::default().send(method.clone(), &url, None).await;
         assert_eq!(page.status, 200);
         assert_eq!(page.body.is_empty(), method == Method::HEAD);
     }
-    assert_eq!(authority.knobs.seen.lock().len(), before, "nobody was asked");
+    // What the page shows of the server is read as anybody may, and once.
     assert_eq!(authority.clients(), 0);
+    for path in ["/register", "/authorize", "/token"] {
+        assert!(authority.seen(path).is_empty(), "{path}");
+    }
     assert_eq!(connection_state(&world, None, &id).await.1["state"], "pending");
     let done = Browser::default().connect(&url, &[]).await;
     is_page(&done, 200);
@@ -334,12 +336,115 @@ async fn a_no_at_the_provider_is_told_and_the_link_still_opens() {
     let (url, id) = link(&world, None).await;
     authority.knobs.denies.store(true, Ordering::Relaxed);
     let browser = Browser::default();
-    is_refused(&browser.connect(&url, &[]).await);
+    let denied = browser.connect(&url, &[]).await;
+    is_refused(&denied);
+    assert!(denied.body.contains("<h1>Not connected</h1>"), "{}", denied.body);
     let (_, content) = connection_state(&world, None, &id).await;
     assert_eq!(content["state"], "failed");
     assert!(content["message"].is_string());
     authority.knobs.denies.store(false, Ordering::Relaxed);
+    // The page offers a link of its own, which is the same connection's.
+    let again = denied.link("Try again");
+    is_page(&browser.connect(&again, &[]).await, 200);
+    assert_eq!(connection_state(&world, None, &id).await.1["state"], "connected");
     is_page(&browser.connect(&url, &[]).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_on_the_page_ends_the_connection_and_whoever_waits_hears_it() {
+    let authority = Authority::start(&[REVISION]).await;
+    for settings in [String::new(), keys()] {
+        let key = (!settings.is_empty()).then_some("key-ada");
+        let world = world(&authority, &settings).await;
+        let (url, id) = link(&world, key).await;
+        let browser = Browser::default();
+        let page = browser.get(&url).await;
+        assert!(
+            page.body.contains("name=\"go\" value=\"cancel\""),
+            "{}",
+            page.body
+        );
+        // Only the page's own form cancels.
+        is_refused(&browser.post(&url, &[("go", "cancel")]).await);
+        assert_eq!(connection_state(&world, key, &id).await.1["state"], "pending");
+        let cancelled = browser.begin(&url, &[("go", "cancel"), ("api_key", "")]).await;
+        is_page(&cancelled, 200);
+        assert!(
+            cancelled.body.contains("<h1>Not connected</h1>"),
+            "{}",
+            cancelled.body
+        );
+        let (_, content) = connection_state(&world, key, &id).await;
+        assert_eq!(content["state"], "failed", "{content}");
+        assert!(
+            content["message"].as_str().unwrap().contains("Cancel"),
+            "{content}"
+        );
+        assert_eq!(authority.clients(), 0, "nobody was asked");
+        let fields: &[(&str, &str)] = if key.is_some() {
+            &[("api_key", "key-ada")]
+        } else {
+            &[]
+        };
+        let after_all = cancelled.link("after all");
+        is_page(&browser.connect(&after_all, fields).await, 200);
+        assert_eq!(connection_state(&world, key, &id).await.1["state"], "connected");
+        authority.forget_clients();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_says_where_the_button_leads_for_whom_and_what_for() {
+    let authority = Authority::start(&[REVISION]).await;
+    let host = authority.url.trim_start_matches("http://").to_owned();
+    let world = world(&authority, &keys()).await;
+    let (url, _) = link(&world, Some("key-ada")).await;
+    let page = Browser::default().get(&url).await;
+    let here = world.base.trim_start_matches("http://");
+    for fact in [
+        &format!("<code>{host}</code>"),
+        "<strong>ada</strong> of acme",
+        "x-api-key",
+        here,
+    ] {
+        assert!(page.body.contains(fact), "{fact}: {}", page.body);
+    }
+    let begun = Browser::default().begin(&url, &[("api_key", "key-ada")]).await;
+    let asked = Url::parse(&begun.location()).unwrap();
+    let scopes = asked.query_pairs().find(|(key, _)| key == "scope").unwrap().1;
+    for scope in scopes.split(' ') {
+        assert!(
+            page.body.contains(&format!("<code>{scope}</code>")),
+            "{scope}: {}",
+            page.body
+        );
+    }
+    drop(world);
+    let world = self::world(&authority, "").await;
+    let (url, _) = link(&world, None).await;
+    let page = Browser::default().get(&url).await;
+    assert!(page.body.contains("you, on this machine"), "{}", page.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_wrong_key_the_page_shows_the_field_again_with_the_fault_and_names_nobody() {
+    let authority = Authority::start(&[REVISION]).await;
+    let world = world(&authority, &keys()).await;
+    let (url, _) = link(&world, Some("key-ada")).await;
+    let browser = Browser::default();
+    let wrong = browser.begin(&url, &[("api_key", "key-bob")]).await;
+    is_page(&wrong, 403);
+    assert!(wrong.body.contains("aria-invalid=\"true\"") && wrong.body.contains("id=\"fault\""));
+    assert!(
+        !wrong.body.contains("of acme") && !wrong.body.contains("ada"),
+        "{}",
+        wrong.body
+    );
+    // Its form is good.
+    let csrf = wrong.hidden("csrf");
+    let fields = [("csrf", csrf.as_str()), ("api_key", "key-ada")];
+    let begun = browser.post(wrong.action().as_str(), &fields).await;
+    assert_eq!(begun.status, 303, "{}", begun.body);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -446,7 +551,7 @@ async fn a_login_proves_the_opener_and_a_strangers_does_not() {
     let browser = Browser::default();
     let page = browser.get(&url).await;
     is_page(&page, 200);
-    assert!(page.body.contains(">Log in</button>") && !page.body.contains("type=\"password\""));
+    assert!(page.body.contains(">Log in to pleiades</button>") && !page.body.contains("type=\"password\""));
 
     people.sign_in("u-bob", "bob", "bob@example.com");
     let stranger = log_in(&browser, &url).await;
@@ -476,7 +581,7 @@ async fn a_login_proves_the_opener_and_a_strangers_does_not() {
     let call = json!({ "tool": "echo", "arguments": { "text": "x" }, "accountId": "second" });
     let other = invitation(&world, None, call).await["connect_url"].clone();
     let page = browser.get(other.as_str().unwrap()).await;
-    assert!(page.body.contains(">Log in</button>"));
+    assert!(page.body.contains(">Log in to pleiades</button>"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,11 @@
 //! What every part of Pleiades stands on: errors and their codes, secrets, randomness, time, back-off,
-//! bounded maps, text of others, TLS trust, telemetry, limits, and how a request is signed.
+//! bounded maps, text of others, TLS trust, telemetry, limits, the look of pages, and how a request is signed.
 
 pub mod backoff;
 pub mod bounded;
 pub mod error;
 pub mod limit;
+pub mod page;
 pub mod random;
 pub mod secret;
 pub mod signature;

@@ -1,6 +1,5 @@
 //! The loopback port that an authorization comes back to (RFC 8252 section 7.3).
 
-use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use pleiades_core::page;
 use pleiades_credential::broker::ConnectError;
 
 /// About the longest head of a request, in bytes; what a callback's query may be and a browser's headers are.
@@ -22,6 +22,9 @@ const MAX_HEAD: usize = 32 * 1_024;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Callbacks that wait to be looked at.
 const QUEUE: usize = 8;
+
+/// What a page is signed with that belongs to no sign-in.
+const GATEWAY: &str = "pleiades";
 
 /// Listens on loopback while a person signs in.
 #[derive(Debug)]
@@ -45,8 +48,7 @@ pub(super) struct BrowserCallback {
 #[derive(Debug)]
 pub(super) struct ResultPage {
     status: StatusCode,
-    title: String,
-    text: String,
+    html: String,
 }
 
 impl Drop for CallbackListener {
@@ -156,83 +158,57 @@ fn target<T>(request: &Request<T>, hosts: &[String]) -> Option<(String, String)>
 }
 
 impl ResultPage {
-    fn response(&self) -> Response<String> {
-        let mut response = Response::new(self.html());
+    fn new(status: StatusCode, html: String) -> Self {
+        Self { status, html }
+    }
+
+    fn response(self) -> Response<String> {
+        let mut response = Response::new(self.html);
         *response.status_mut() = self.status;
         for (name, value) in [
             (header::CONTENT_TYPE, "text/html; charset=utf-8"),
             (header::CACHE_CONTROL, "no-store"),
             (header::REFERRER_POLICY, "no-referrer"),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            (
-                header::CONTENT_SECURITY_POLICY,
-                "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-            ),
+            (header::CONTENT_SECURITY_POLICY, &page::POLICY),
         ] {
-            response
-                .headers_mut()
-                .insert(name, HeaderValue::from_static(value));
+            if let Ok(value) = HeaderValue::from_str(value) {
+                response.headers_mut().insert(name, value);
+            }
         }
         response
     }
-
-    fn html(&self) -> String {
-        let mut html = String::from(
-            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
-             content=\"width=device-width\"><style>body{font:1.1rem/1.5 system-ui,sans-serif;max-width:32rem;\
-             margin:20vh auto;padding:0 1rem;color-scheme:light dark}</style>",
-        );
-        let (title, text) = (escaped(&self.title), escaped(&self.text));
-        write!(html, "<title>{title}</title><h1>{title}</h1><p>{text}</p></html>").ok();
-        html
-    }
-}
-
-/// Text as HTML shows it.
-fn escaped(text: &str) -> String {
-    text.chars()
-        .fold(String::with_capacity(text.len()), |mut html, char| {
-            match char {
-                '&' => html.push_str("&amp;"),
-                '<' => html.push_str("&lt;"),
-                '>' => html.push_str("&gt;"),
-                '"' => html.push_str("&quot;"),
-                other => html.push(other),
-            }
-            html
-        })
 }
 
 fn nothing() -> ResultPage {
-    ResultPage {
-        status: StatusCode::NOT_FOUND,
-        title: "Nothing is here".to_owned(),
-        text: "This port waits for the answer to a sign-in.".to_owned(),
-    }
+    let sentences = [
+        "This port waits for the answer to a sign-in.",
+        "Begin with `pleiades connect`.",
+    ];
+    let html = page::notice(GATEWAY, "Nothing is here", &sentences);
+    ResultPage::new(StatusCode::NOT_FOUND, html)
 }
 
-pub(super) fn connected(provider: &str) -> ResultPage {
-    ResultPage {
-        status: StatusCode::OK,
-        title: format!("{provider} is connected"),
-        text: "You can close this page; the terminal says which account it is.".to_owned(),
-    }
+pub(super) fn connected(gateway: &str, title: &str, account: (&str, Option<&str>)) -> ResultPage {
+    let rest = page::paragraphs(&["You can close this page and go back to the terminal."]);
+    ResultPage::new(StatusCode::OK, page::connected(gateway, title, account, &rest))
 }
 
-pub(super) fn asked() -> ResultPage {
-    ResultPage {
-        status: StatusCode::OK,
-        title: "One question is left".to_owned(),
-        text: "Another account was connected under this name before. Go back to the terminal.".to_owned(),
-    }
+pub(super) fn asked(gateway: &str, title: &str) -> ResultPage {
+    let why = format!("Another account of {title} was connected under this name before.");
+    let sentences = [
+        &why,
+        "The terminal asks whether to replace it. You can close this page and go back there.",
+    ];
+    ResultPage::new(
+        StatusCode::OK,
+        page::notice(gateway, "One question is left", &sentences),
+    )
 }
 
-pub(super) fn refused(refusal: &ConnectError) -> ResultPage {
-    ResultPage {
-        status: StatusCode::BAD_REQUEST,
-        title: "Not connected".to_owned(),
-        text: format!("{} {}", refusal.why, refusal.cure),
-    }
+pub(super) fn refused(gateway: &str, refusal: &ConnectError) -> ResultPage {
+    let html = page::notice(gateway, "Not connected", &[&refusal.why, &refusal.cure]);
+    ResultPage::new(StatusCode::BAD_REQUEST, html)
 }
 
 #[cfg(test)]
@@ -273,8 +249,13 @@ mod tests {
 
     #[test]
     fn a_page_shows_words_and_never_markup_of_others() {
-        let page = connected("<b>&\"x");
-        assert!(page.html().contains("&lt;b&gt;&amp;&quot;x is connected"));
+        let page = connected("pleiades", "<b>&\"x", ("ada<i>", Some("ada@example.com")));
+        assert!(page.html.contains("&lt;b&gt;&amp;&quot;x is connected"));
+        assert!(
+            page.html
+                .contains("<strong>ada&lt;i&gt;</strong> (ada@example.com) is connected")
+        );
+        assert!(page.html.contains("You can close this page"));
     }
 
     #[tokio::test]
@@ -298,7 +279,9 @@ mod tests {
             .unwrap();
         let returned = listener.next().await.unwrap();
         assert_eq!(returned.query, "state=s");
-        returned.answer(connected("Mail")).await;
+        returned
+            .answer(connected("pleiades", "Mail", ("ada", None)))
+            .await;
         let mut text = String::new();
         browser.read_to_string(&mut text).await.unwrap();
         assert!(

@@ -143,6 +143,17 @@ impl BrowserPage {
         self.url.join(&self.between("action=\"")).unwrap()
     }
 
+    /// Where the link with these words leads.
+    pub fn link(&self, words: &str) -> String {
+        let (before, _) = self
+            .body
+            .split_once(words)
+            .unwrap_or_else(|| panic!("no {words}: {}", self.body));
+        let (_, rest) = before.rsplit_once("href=\"").unwrap();
+        let (target, _) = rest.split_once('"').unwrap();
+        self.url.join(target).unwrap().into()
+    }
+
     fn between(&self, marker: &str) -> String {
         let at = self
             .body

@@ -7,7 +7,10 @@ use url::form_urlencoded;
 
 use super::error::{OPERATORS, advice};
 use super::pending::{PendingConnection, PendingState};
-use super::{Broker, ConnectError, ConnectErrorKind, hashed, start::cookie_name, status::ConnectionOutcome};
+use super::{
+    Broker, ConnectError, ConnectErrorKind, LinkPayload, hashed, now, start::cookie_name,
+    status::ConnectionOutcome,
+};
 use crate::connection::ResourceParameter;
 use crate::oauth::{self, SentRequest, Verdict, failure};
 use pleiades_core::secret::Secret;
@@ -57,12 +60,13 @@ impl Callback {
             let mut found = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
             let first = found.next().map(|(_, value)| value.into_owned());
             if found.next().is_some() {
-                return Err(malformed("This answer says one thing twice."));
+                return Err(malformed("The address of this page says one thing twice."));
             }
             Ok(first.filter(|value| !value.is_empty()))
         };
         Ok(Self {
-            state: one("state")?.ok_or_else(|| malformed("This answer names no connection (`state`)."))?,
+            state: one("state")?
+                .ok_or_else(|| malformed("The address of this page names no sign-in (`state`)."))?,
             code: one("code")?.map(Secret::new),
             error: one("error")?,
             description: one("error_description")?,
@@ -109,12 +113,13 @@ impl Broker {
             broker.pending.consume(&callback.state, version).await?;
             let (id, principal) = (pending.id.clone(), pending.principal());
             let provider = pending.request.provider.clone();
+            let again = broker.link_of(&pending);
             let finished = broker.handle_answer(callback, *pending, &redirect).await;
             if let Err(refusal) = &finished {
                 broker.failures.note(&principal, &provider, refusal.for_callers());
                 broker.fail(&id, refusal).await;
             }
-            finished
+            finished.map_err(|refusal| refusal.with_link(again))
         };
         self.run_detached(work).await
     }
@@ -140,6 +145,7 @@ impl Broker {
         let broker = Arc::clone(self);
         let work = async move {
             broker.pending.consume(&state, version).await?;
+            let again = broker.link_of(&pending);
             let finished = if yes {
                 broker.store_account(&pending, *record).await
             } else {
@@ -147,15 +153,50 @@ impl Broker {
                 Err(ConnectError::new(
                     ConnectErrorKind::Conflict,
                     "The connection stays as it was.",
-                    "Open the connect link again to sign in with the account that was connected before.",
+                    "Open the link again to sign in with the account that was connected before.",
                 ))
             };
             if let Err(refusal) = &finished {
                 broker.fail(&pending.id, refusal).await;
             }
-            finished
+            finished.map_err(|refusal| refusal.with_link(again))
         };
         self.run_detached(work).await
+    }
+
+    /// Ends a connection that its person does not want: whoever waits for it hears so. Whether it is that
+    /// person is not asked, since nothing is connected by it and a later sign-in still may be.
+    pub async fn cancel(&self, opened: &LinkPayload) {
+        let (provider, principal) = (&opened.request.provider, &opened.principal);
+        let now = now();
+        // Each stores an outcome, so they are bounded as sign-ins are.
+        let until = now.saturating_add(self.pending.ttl.as_secs());
+        if self
+            .pending_limit
+            .count(principal, &opened.id, (now, until))
+            .is_err()
+        {
+            return;
+        }
+        let why = format!(
+            "{} was not connected: somebody pressed Cancel on its page.",
+            self.title(provider)
+        );
+        self.failures.note(principal, provider, &why);
+        self.statuses
+            .set(&opened.id, ConnectionOutcome::Failed(why))
+            .await;
+    }
+
+    /// The link that began a sign-in, made once more; `None` when it has expired, or a command began it.
+    fn link_of(&self, pending: &PendingConnection) -> Option<String> {
+        let payload = LinkPayload {
+            principal: pending.principal(),
+            request: pending.request.clone(),
+            id: pending.id.clone(),
+            until: pending.link_until,
+        };
+        (payload.until > now()).then(|| self.links.seal(&payload))
     }
 
     async fn fail(&self, id: &str, refusal: &ConnectError) {
@@ -261,7 +302,7 @@ impl Broker {
                  that (RFC 9207); such an answer may be another server's."
             ),
             format!(
-                "Nothing was connected. Open the connect link again; if it happens again: {WITHOUT_ISS}. {OPERATORS}"
+                "Nothing was connected. Open the link again; if it happens again: {WITHOUT_ISS}. {OPERATORS}"
             ),
         ))
     }
@@ -313,9 +354,9 @@ impl Broker {
         }
         if verdict == Verdict::Denied {
             return ConnectError::new(
-                ConnectErrorKind::Conflict,
-                format!("{title} was told not to give access, so nothing was connected."),
-                "Open the connect link again if that was not meant.",
+                ConnectErrorKind::Denied,
+                format!("Access was refused at {title}, so nothing was connected."),
+                "If that was a mistake, open the link again, or ask your agent: it gets a new one.",
             );
         }
         let words = description_text
@@ -340,9 +381,9 @@ fn check_cookie(pending: &PendingConnection, cookie: Option<&str>) -> Result<(),
     );
     Err(ConnectError::new(
         ConnectErrorKind::Unproven,
-        "This answer did not come from the browser in which the connection was begun.",
-        "Open the connect link yourself, in one browser, with cookies allowed. If somebody sent you the \
-         address that brought you here, do not go on: it would connect your account for them.",
+        "This answer did not come from the browser in which the sign-in was begun.",
+        "Open the link yourself, in one browser, with cookies allowed. If somebody sent you the address that \
+         brought you here, do not go on: it would connect your account for them.",
     ))
 }
 
@@ -356,14 +397,14 @@ fn mixed_up() -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::Malformed,
         "This answer came from another server than the one that was asked.",
-        "Nothing was connected. Open the connect link again; if it happens again, ask whoever runs the \
-         gateway, whose log names both.",
+        "Nothing was connected. Open the link again; if it happens again, tell whoever runs the gateway: its log \
+         names both.",
     )
 }
 
 fn lost() -> ConnectError {
     ConnectError::begin_anew(
         ConnectErrorKind::Gone,
-        "The gateway could not finish this connection.",
+        "The gateway could not finish this sign-in.",
     )
 }

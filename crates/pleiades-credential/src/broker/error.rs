@@ -7,7 +7,12 @@ use pleiades_core::random::NoRandomness;
 
 /// For whoever opened a link and has no descriptor to write.
 pub(super) const OPERATORS: &str = "Whoever runs this gateway can mend that.";
-const BEGIN_ANEW: &str = "Open the connect link again and begin anew.";
+const BEGIN_ANEW: &str = "Open the link again and start over.";
+/// Where the next link comes from.
+pub(super) const ASK_AGAIN: &str = "Ask your agent again; it gets a new link.";
+/// For whoever opened a link that is not theirs.
+pub(super) const OF_SOMEBODY_ELSE: &str =
+    "If somebody sent you this link, close this page and ask your own agent: it gets a link for you.";
 
 /// Why a page is refused: a sentence, and what to do. Names no person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub struct ConnectError {
     pub brief: Option<String>,
     /// What to do: a sentence for people.
     pub cure: String,
+    /// A link, as [`Links`](super::link::Links) makes them, with which the person can try again.
+    pub again: Option<String>,
 }
 
 /// Kinds of connect errors.
@@ -35,8 +42,10 @@ pub enum ConnectErrorKind {
     Unproven,
     /// Too many wrong proofs came from there, or too many sign-ins were begun.
     Throttled,
-    /// Another account would be replaced, or the person said no.
+    /// Another account would be replaced, and was not.
     Conflict,
+    /// The person said no at the provider.
+    Denied,
     /// The provider, or its authorization server, did not do its part.
     Provider,
     /// The store cannot be reached.
@@ -51,7 +60,15 @@ impl ConnectError {
             why: why.into(),
             brief: None,
             cure: cure.into(),
+            again: None,
         }
+    }
+
+    /// The same, with a link to try again.
+    #[must_use]
+    pub fn with_link(mut self, link: Option<String>) -> Self {
+        self.again = self.again.or(link);
+        self
     }
 
     /// An error that only a new sign-in can mend.
@@ -82,7 +99,7 @@ impl ConnectError {
         let sentence =
             |why: &dyn std::fmt::Display| format!("The sign-in of {} {what}: {why}.", connection.title);
         let usual = match trouble.kind {
-            OAuthErrorKind::Transient => "Try the link again in a minute.",
+            OAuthErrorKind::Transient => "Open the link again in a minute.",
             OAuthErrorKind::Grant => BEGIN_ANEW,
             OAuthErrorKind::Client | OAuthErrorKind::Metadata => {
                 "Ask whoever runs the gateway: the provider's descriptor needs a change."
@@ -121,7 +138,7 @@ impl From<NoRandomness> for ConnectError {
         Self::new(
             ConnectErrorKind::Store,
             "The gateway has no randomness to begin with.",
-            "Tell its operator.",
+            "Tell whoever runs it.",
         )
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectError, ConnectErrorKind, ConnectionRequest, now};
+use super::{ConnectError, ConnectErrorKind, ConnectionRequest, error::ASK_AGAIN, now};
 use crate::access::Principal;
 use pleiades_mcp::seal::Sealer;
 
@@ -103,21 +103,21 @@ impl Links {
             return Err(ConnectError::new(
                 ConnectErrorKind::Store,
                 "The gateway has only just started and cannot open links yet.",
-                "Try the link again in a minute.",
+                "Open the link again in a minute.",
             ));
         }
         let payload = self.unseal(link).ok_or_else(|| {
             ConnectError::new(
                 ConnectErrorKind::Unknown,
-                "This is no connect link of this gateway, or it was cut off or changed on its way.",
-                "Copy the whole link, or make the call again: its answer carries a new one.",
+                "This is no link of this gateway, or it was cut off or changed on its way.",
+                format!("Copy the whole link. Or: {ASK_AGAIN}"),
             )
         })?;
         if payload.until <= now() {
             return Err(ConnectError::new(
                 ConnectErrorKind::Gone,
-                "This connect link has expired.",
-                "Make the call again: its answer carries a new one.",
+                "This link has expired.",
+                ASK_AGAIN,
             ));
         }
         Ok(payload)

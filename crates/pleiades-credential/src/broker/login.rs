@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use super::link::Links;
-use super::{BrowserRedirect, Callback, ConnectError, ConnectErrorKind, Endpoints, hashed, now, short};
+use super::{BrowserRedirect, Callback, ConnectError, ConnectErrorKind, Endpoints, now, short};
+use super::{error::OF_SOMEBODY_ELSE, link::Links};
 use crate::connection::{Connection, Pkce, ResourceParameter};
 use crate::oauth::{self, AuthServer, Redirects, TokenClaims, TokenResponse};
 use crate::{access::Principal, manager::CredentialManager, record::OAuthClient};
@@ -105,7 +105,7 @@ impl LoginFlow {
             return Err(ConnectError::new(
                 ConnectErrorKind::Unproven,
                 "You were not logged in.",
-                "Open the connect link again and log in.",
+                "Open the link again and log in.",
             ));
         };
         let source = oauth::source(&connection, &server, client);
@@ -126,9 +126,9 @@ impl LoginFlow {
         let claims = oauth::validate(token, expected).map_err(|_refused| stale())?;
         self.check_principal(&claims, &link.principal, (&connection, &server, &issued))
             .await?;
-        let proof = self.sealer.seal(PROOF, &hashed(&cookie.link), self.until(), b"");
+        let proof = self.sealer.seal(PROOF, &link.id, self.until(), b"");
         let url = Url::parse(&self.endpoints.connect_page(&cookie.link)).map_err(|_malformed| stale())?;
-        let cookie = Some((proof_cookie(&cookie.link), Secret::new(proof)));
+        let cookie = Some((proof_cookie(&link.id), Secret::new(proof)));
         Ok(BrowserRedirect { url, cookie })
     }
 
@@ -145,9 +145,11 @@ impl LoginFlow {
             tracing::warn!("a login was refused: it does not prove the tenant that the link is for");
             return Err(ConnectError::new(
                 ConnectErrorKind::Unproven,
-                "This link was made for another tenant than the one that this login proves.",
-                "If somebody sent you this link, do not use it: make the call yourself to get one of your own. Whoever \
-                 runs the gateway says in `access.login.tenant`, or `tenant_claim`, whose people log in.",
+                "You are logged in, but this link was made for somebody of another tenant.",
+                format!(
+                    "{OF_SOMEBODY_ELSE} Whoever runs the gateway says in `access.login.tenant`, or `tenant_claim`, whose \
+                     people log in."
+                ),
             ));
         }
         let mut user = user_of(&all, &config.user_claim);
@@ -166,16 +168,16 @@ impl LoginFlow {
             );
             return Err(ConnectError::new(
                 ConnectErrorKind::Unproven,
-                "This link was made for somebody else than who is logged in.",
-                "If somebody sent you this link, do not use it: make the call yourself to get one of your own.",
+                "You are logged in, but this link was made for somebody else.",
+                OF_SOMEBODY_ELSE,
             ));
         }
         Ok(())
     }
 
-    /// Whether a cookie proves the login that a link wants.
-    pub(super) fn is_proven(&self, link: &str, cookie: &str) -> bool {
-        self.sealer.open(PROOF, &hashed(link), now(), cookie).is_some()
+    /// Whether a cookie proves the login that the link of a connection wants.
+    pub(super) fn is_proven(&self, handle: &str, cookie: &str) -> bool {
+        self.sealer.open(PROOF, handle, now(), cookie).is_some()
     }
 
     fn until(&self) -> u64 {
@@ -230,10 +232,10 @@ impl Callback {
     }
 }
 
-/// The name of the cookie by which a login is proven for a link.
+/// The name of the cookie by which a login is proven for the link of a connection.
 #[must_use]
-pub fn proof_cookie(link: &str) -> String {
-    format!("pleiades_proof_{}", short(link))
+pub fn proof_cookie(handle: &str) -> String {
+    format!("pleiades_proof_{}", short(handle))
 }
 
 /// The user whom the claims name; an email only once its issuer has verified it.
@@ -263,8 +265,8 @@ fn at<'a>(claims: &'a Value, claim: &str) -> Option<&'a str> {
 pub(super) fn stale() -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::Unproven,
-        "This login does not belong to a connect link that was opened in this browser.",
-        "Open the connect link again and log in.",
+        "This login does not belong to a link that was opened in this browser.",
+        "Open the link again and log in.",
     )
 }
 

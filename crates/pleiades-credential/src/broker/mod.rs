@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `link`, `endpoints` | sealed links and ids; the gateway's own URLs |
 //! | `proof`, `login` | whether the opener of a link is its principal |
+//! | `preview` | where a sign-in will lead, for the page that asks |
 //! | `start`, `callback`, `redeem` | from a link to a stored account |
 //! | `clients`, `pending`, `status` | entries of the vault: registered clients, pending connections, outcomes |
 //! | `failures`, `pending_limit` | what this process remembers |
@@ -22,6 +23,7 @@ mod link;
 mod login;
 mod pending;
 mod pending_limit;
+mod preview;
 mod proof;
 mod redeem;
 mod start;
@@ -42,6 +44,7 @@ pub use endpoints::Endpoints;
 pub use error::{ConnectError, ConnectErrorKind};
 pub use link::{ConnectLink, LinkPayload};
 pub use login::{LoginConfig, Tenant, proof_cookie};
+pub use preview::SignInPreview;
 pub use proof::{Proof, ProofMethod};
 pub use start::RedirectTarget;
 pub use status::ConnectionStatus;
@@ -57,6 +60,7 @@ use pending_limit::PendingLimit;
 use pleiades_core::web::{AddressPolicy, Prober};
 use pleiades_core::{secret::Secret, time::unix_now as now};
 use pleiades_mcp::seal::Sealer;
+use preview::Previews;
 use status::Statuses;
 
 /// How long the page of a connect link may take to be there.
@@ -130,6 +134,7 @@ pub struct Broker {
     name: String,
     pending: PendingStore,
     pending_limit: PendingLimit,
+    previews: Previews,
     failures: FailedAttempts,
     redeeming: TaskTracker,
 }
@@ -167,6 +172,7 @@ impl Broker {
             control: config.control,
             name: config.name,
             pending_limit: PendingLimit::default(),
+            previews: Previews::default(),
             failures: FailedAttempts::default(),
             redeeming: TaskTracker::new(),
         });
@@ -244,18 +250,6 @@ impl Broker {
     pub fn title(&self, provider: &str) -> String {
         self.connection(provider)
             .map_or_else(|| provider.to_owned(), |it| it.title.clone())
-    }
-
-    /// The host that a person will be sent to, where the descriptor names it.
-    #[must_use]
-    pub fn sign_in_host(&self, provider: &str) -> Option<String> {
-        let connection = self.connection(provider)?;
-        let named = connection
-            .connect_url
-            .clone()
-            .or_else(|| connection.authorization_endpoint.clone())
-            .or_else(|| Url::parse(connection.issuer.as_deref()?).ok());
-        named?.host_str().map(str::to_owned)
     }
 
     /// Removes what has expired, now and then. Each replica does; what two remove is removed once.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectError, ConnectErrorKind, ConnectionRequest, hashed, now};
+use super::{ConnectError, ConnectErrorKind, ConnectionRequest, error::ASK_AGAIN, hashed, now};
 use crate::record::{AccountRecord, TokenSource, exposed_option};
 use crate::vault::{Fault, Kind, Path, Stored, Vault, Wrote};
 use crate::{access::Principal, manager::CredentialManager, oauth::AuthServer};
@@ -41,6 +41,9 @@ pub(super) struct PendingConnection {
     pub(super) scopes: Vec<String>,
     /// The name that the registered client is stored under, should it turn out to be refused.
     pub(super) client: Option<String>,
+    /// Until when the link opens that began it; 0 where a command did.
+    #[serde(default)]
+    pub(super) link_until: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -115,7 +118,7 @@ impl PendingStore {
         let Some((version, entry)) = stored.as_ref().and_then(parse) else {
             return Err(ConnectError::begin_anew(
                 ConnectErrorKind::Unknown,
-                "This answer belongs to no connection that was begun here.",
+                "This answer belongs to no sign-in that was begun here.",
             ));
         };
         if matches!(entry.stage, PendingState::Used) {
@@ -124,8 +127,8 @@ impl PendingStore {
         if entry.until <= now() {
             return Err(ConnectError::new(
                 ConnectErrorKind::Gone,
-                "This connection was begun too long ago.",
-                "Open the connect link again; if that has expired too, make the call again.",
+                "This sign-in was begun too long ago.",
+                format!("Open the link again. If it has expired too: {ASK_AGAIN}"),
             ));
         }
         Ok((version, entry))
@@ -215,7 +218,7 @@ fn parse(stored: &Stored) -> Option<(u64, PendingEntry)> {
 fn used() -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::Gone,
-        "This answer was used already.",
-        "If the account is not connected, open the connect link again and begin anew.",
+        "This page was opened already, and each sign-in counts once.",
+        "If the account is not connected, open the link again and start over.",
     )
 }

@@ -36,8 +36,8 @@ impl PendingLimit {
         if of_link >= OF_LINK || flows.len() >= OF_PERSON {
             return Err(ConnectError::new(
                 ConnectErrorKind::Throttled,
-                "Too many connections were begun and not finished.",
-                "Finish one of them, or wait some minutes until they are over, and begin anew.",
+                "Too many sign-ins were begun and not finished.",
+                "Finish one of them, or open the link again in some minutes.",
             ));
         }
         flows.push((until, link.into()));

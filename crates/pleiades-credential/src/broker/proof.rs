@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 
+use super::error::OF_SOMEBODY_ELSE;
 use super::login::{self, LoginFlow};
 use super::{Broker, ConnectError, ConnectErrorKind, LinkPayload};
 use crate::access::{Principal, require_local};
@@ -55,15 +56,21 @@ impl Broker {
         }
     }
 
+    /// Whether a principal is the local caller under the names that every installation begins with.
+    #[must_use]
+    pub fn is_local_default(&self, principal: &Principal) -> bool {
+        *principal == *self.access.local() && *principal == Principal::new("default", "local")
+    }
+
     /// Whether the opener is the link's principal; `false`: is to log in first.
     ///
     /// # Errors
     /// [`ConnectErrorKind::Unproven`], [`ConnectErrorKind::Throttled`].
-    pub fn prove(&self, link: &str, opened: &LinkPayload, proof: &Proof<'_>) -> Result<bool, ConnectError> {
+    pub fn prove(&self, opened: &LinkPayload, proof: &Proof<'_>) -> Result<bool, ConnectError> {
         match self.proof_method(opened) {
             ProofMethod::Login => {
                 let cookie = proof.login.zip(self.login.as_ref());
-                Ok(cookie.is_some_and(|(cookie, login)| login.is_proven(link, cookie)))
+                Ok(cookie.is_some_and(|(cookie, login)| login.is_proven(&opened.id, cookie)))
             }
             ProofMethod::Key | ProofMethod::LocalKey => {
                 self.prove_by_key(proof, &opened.principal).map(|()| true)
@@ -101,9 +108,8 @@ impl Broker {
         let wrong = || {
             ConnectError::new(
                 ConnectErrorKind::Unproven,
-                "This is not the API key of whoever this link was made for.",
-                "Go back and type the key that your client uses. If somebody sent you this link, do not \
-                 use it: make the call yourself to get one of your own.",
+                "This is not the key of whoever this link was made for.",
+                format!("Type the key that your client uses. {OF_SOMEBODY_ELSE}"),
             )
         };
         let typed = proof.key.map(str::trim).filter(|key| !key.is_empty());
@@ -116,7 +122,7 @@ impl Broker {
             Err(error) if error.code == Code::RateLimited => Err(ConnectError::new(
                 ConnectErrorKind::Throttled,
                 "Too many wrong keys came from your address.",
-                "Try again in a few minutes.",
+                "Open the link again in some minutes.",
             )),
             Err(_) => Err(wrong()),
         }

@@ -20,6 +20,13 @@ pub enum RedirectTarget {
     Listener(String),
 }
 
+impl RedirectTarget {
+    /// Until when the link opens that began a sign-in; 0 where a command did.
+    fn link_until(&self, opened: &LinkPayload) -> u64 {
+        if *self == Self::Gateway { opened.until } else { 0 }
+    }
+}
+
 impl Broker {
     /// Begins a sign-in for a person who has proven to be the link's principal.
     ///
@@ -80,9 +87,8 @@ impl Broker {
         let mut scopes = self
             .scopes(opened, &connection, &server, challenge.as_ref())
             .await?;
-        if chosen.unscoped && self.clients.declared_scopes(&connection).is_none() {
-            let listed = server.scopes.clone().unwrap_or_default();
-            scopes.retain(|scope| listed.contains(scope) || opened.request.scopes.contains(scope));
+        if chosen.unscoped {
+            self.leave_out_unlisted(&mut scopes, (opened, &connection), &server);
         }
         let authorization = oauth::authorize(&connection, &server, &chosen.client, &redirects.used, &scopes)
             .map_err(cannot)?;
@@ -104,6 +110,7 @@ impl Broker {
             redirect: redirects.used,
             scopes,
             client: chosen.stored,
+            link_until: target.link_until(opened),
         };
         self.pending.begin(state, pending).await?;
         self.statuses.set(&opened.id, ConnectionOutcome::Begun).await;
@@ -113,9 +120,23 @@ impl Broker {
         })
     }
 
+    /// Leaves out what a server does not list itself that took our registration only without scopes, unless
+    /// a descriptor or this call names it.
+    fn leave_out_unlisted(
+        &self,
+        scopes: &mut Vec<String>,
+        (opened, connection): (&LinkPayload, &Connection),
+        server: &AuthServer,
+    ) {
+        if self.clients.declared_scopes(connection).is_none() {
+            let listed = server.scopes.as_deref().unwrap_or_default();
+            scopes.retain(|scope| listed.contains(scope) || opened.request.scopes.contains(scope));
+        }
+    }
+
     /// What is asked for: what the descriptors name, else what the provider's challenge or metadata
     /// does; beside it what this call needs and what the account asked for before.
-    async fn scopes(
+    pub(super) async fn scopes(
         &self,
         opened: &LinkPayload,
         connection: &Connection,

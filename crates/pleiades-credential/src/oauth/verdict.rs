@@ -54,7 +54,7 @@ pub(crate) fn verdict(error: &str, description: Option<&str>) -> Verdict {
 }
 
 /// What to do once a registration was dropped.
-pub(crate) const MADE_ANEW: &str = "its registration of this gateway was dropped here: open the connect link again, and the \
+pub(crate) const MADE_ANEW: &str = "its registration of this gateway was dropped here: open the link again, and the \
                              gateway registers itself anew";
 
 #[derive(Debug, Clone, Copy)]
@@ -98,12 +98,12 @@ impl Verdict {
             resource,
         } = sent;
         match self {
-            Self::Denied => "open the connect link again if that was not meant".to_owned(),
+            Self::Denied => "open the link again if that was a mistake".to_owned(),
             Self::UnknownClient => format!(
                 "check `client_id` in the descriptor against the provider's settings: `{client}` was sent"
             ),
             Self::PerhapsUnknownClient => format!(
-                "open the connect link again: if the provider has lost the client `{client}`, the gateway finds out and \
+                "open the link again: if the provider has lost the client `{client}`, the gateway finds out and \
                  registers anew; for a client of your own check `client_id` in the descriptor"
             ),
             Self::Resource => other_resource(resource),
@@ -118,11 +118,11 @@ impl Verdict {
                 "register the redirect URI `{redirect}` at the provider, to the letter, for the client `{client}`"
             ),
             Self::Person => "take `prompt` out of `parameters` in the provider's descriptor, if it stands there, and open the \
-                             connect link again"
+                             link again"
                 .to_owned(),
-            Self::Later => "try the link again in a minute".to_owned(),
+            Self::Later => "open the link again in a minute".to_owned(),
             Self::Pkce => "check `pkce` in the provider's descriptor: `off` only for a server that chokes on it".to_owned(),
-            Self::Other => "open the connect link again; if it goes on, compare `auth.oauth` in the provider's descriptor with \
+            Self::Other => "open the link again; if it goes on, compare `auth.oauth` in the provider's descriptor with \
                             the provider's documentation"
                 .to_owned(),
         }

@@ -10,13 +10,15 @@ use serde_json::json;
 use url::form_urlencoded;
 
 use super::respond::{self, Response};
-use super::{bridge, context::Context, cookies, pages, route::OAuthRoute, services::GatewayServices};
+use super::{
+    bridge, context::Context, cookies, pages, pages::Connector, route::OAuthRoute, services::GatewayServices,
+};
 use crate::exchange::Exchange;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::{telemetry::events::RequestDone, time::unix_now};
 use pleiades_credential::broker::{
-    Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, Proof, RedirectTarget,
-    proof_cookie,
+    Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, LinkPayload, Proof,
+    ProofMethod, RedirectTarget, proof_cookie,
 };
 use pleiades_credential::{ProviderAuth, access::framing, oauth};
 use pleiades_mcp::{Revision, seal::Sealer};
@@ -56,7 +58,8 @@ pub(super) async fn serve(
             ("v1/connections", Ok(response))
         }
     };
-    let response = response.unwrap_or_else(|error| error_page(pages.broker.name(), &error));
+    let response =
+        response.unwrap_or_else(|error| error_page((pages.broker.name(), &pages.path("")), &error));
     let mut done = RequestDone::new(ctx.request_id.clone(), name);
     ctx.describe(&mut done);
     done.duration = ctx.started.elapsed();
@@ -81,18 +84,23 @@ pub(super) fn guard_page(gateway: &str, error: &Error) -> Response {
     let page = ConnectError::new(
         ConnectErrorKind::Unproven,
         why,
-        "Open the connect link itself in a browser, as you were given it.",
+        "Open the link itself in a browser, as you were given it.",
     );
-    let mut response = error_page(gateway, &page);
+    let mut response = error_page((gateway, ""), &page);
     response.status = respond::status(error.code, Revision::NEWEST_LEGACY);
     response.close = error.code == Code::BadFraming;
     response
 }
 
-fn error_page(gateway: &str, error: &ConnectError) -> Response {
+/// `base`: what stands before our paths as browsers see them.
+fn error_page((gateway, base): (&str, &str), error: &ConnectError) -> Response {
+    let again = error
+        .again
+        .as_ref()
+        .map(|link| format!("{base}/oauth/connect/{link}"));
     let response = respond::page(
         respond::connect_status(error.kind),
-        pages::refusal(gateway, error),
+        pages::refusal(gateway, error, again.as_deref()),
     );
     if error.kind == ConnectErrorKind::Throttled {
         return response.header(header::RETRY_AFTER, "60");
@@ -116,7 +124,7 @@ impl ConnectPages<'_> {
     ) -> Result<Response, ConnectError> {
         let method = session.req_header().method.clone();
         match method {
-            Method::GET | Method::HEAD => self.show_connect(&session.req_header().headers, link),
+            Method::GET | Method::HEAD => self.show_connect(&session.req_header().headers, link).await,
             Method::POST => {
                 let form = read_form(session).await?;
                 let headers = &session.req_header().headers;
@@ -127,15 +135,27 @@ impl ConnectPages<'_> {
     }
 
     /// Shows the page of a link. Nothing is stored and nothing consumed.
-    fn show_connect(self, headers: &HeaderMap, link: &str) -> Result<Response, ConnectError> {
+    async fn show_connect(self, headers: &HeaderMap, link: &str) -> Result<Response, ConnectError> {
         let broker = self.broker;
         let opened = broker.links.open(link)?;
-        let proven = self.cookie(headers, &proof_cookie(link));
+        let proven = self.cookie(headers, &proof_cookie(&opened.id));
         let proof = Proof {
             login: proven.as_deref(),
             ..Proof::default()
         };
-        let is_proven = broker.prove(link, &opened, &proof).unwrap_or(false);
+        let is_proven = broker.prove(&opened, &proof).unwrap_or(false);
+        let proof = (!is_proven).then(|| broker.proof_method(&opened));
+        Ok(self.link_page(headers, (link, &opened), (proof, None)).await)
+    }
+
+    /// The page of a link; with a fault it is the answer to a wrong proof, and names nobody.
+    async fn link_page(
+        self,
+        headers: &HeaderMap,
+        (link, opened): (&str, &LinkPayload),
+        (proof, fault): (Option<ProofMethod>, Option<&str>),
+    ) -> Response {
+        let broker = self.broker;
         let known = self.cookie(headers, FORM_COOKIE);
         let cookie = match &known {
             Some(known) => Cow::Borrowed(known.as_str()),
@@ -144,22 +164,34 @@ impl ConnectPages<'_> {
         let until = unix_now().saturating_add(FORM_TTL);
         let csrf = self.sealer.seal(FORM, &binding(link, &cookie), until, b"");
         let title = broker.title(&opened.request.provider);
-        let host = broker.sign_in_host(&opened.request.provider);
+        let preview = broker.preview(opened).await;
         let page = pages::connect(&pages::ConnectPage {
             gateway: broker.name(),
+            here: broker.endpoints.base().authority(),
             title: &title,
-            host: host.as_deref(),
-            scopes: &broker.requested_scopes(&opened.request).unwrap_or_default(),
-            proof: (!is_proven).then(|| broker.proof_method(&opened)),
+            host: preview.host.as_deref(),
+            login_host: broker.login_host().as_deref(),
+            connector: match fault {
+                Some(_) => Connector::Unnamed,
+                None if broker.is_local_default(&opened.principal) => Connector::Local,
+                None => Connector::Named(&opened.principal),
+            },
+            account: opened.request.account.as_deref().filter(|_| fault.is_none()),
+            scopes: &preview.scopes,
+            proof,
+            fault,
             action: &self.path(&format!("/oauth/connect/{link}")),
             csrf: &csrf,
         });
-        let response = respond::page(http::StatusCode::OK, page);
-        Ok(if known.is_none() {
+        let status = fault.map_or(http::StatusCode::OK, |_| {
+            respond::connect_status(ConnectErrorKind::Unproven)
+        });
+        let response = respond::page(status, page);
+        if known.is_none() {
             self.set_cookie(response, FORM_COOKIE, &cookie, Duration::from_secs(FORM_TTL))
         } else {
             response
-        })
+        }
     }
 
     /// Takes the form of a link: the proof, then on to the provider or to the login.
@@ -170,22 +202,59 @@ impl ConnectPages<'_> {
         link: &str,
         form: &PostedForm,
     ) -> Result<Response, ConnectError> {
+        let opened = self.broker.links.open(link)?;
+        let submitted = self.submit_opened((headers, peer), (link, &opened), form).await;
+        submitted.map_err(|error| error.with_link(Some(link.to_owned())))
+    }
+
+    async fn submit_opened(
+        self,
+        (headers, peer): (&HeaderMap, Option<IpAddr>),
+        (link, opened): (&str, &LinkPayload),
+        form: &PostedForm,
+    ) -> Result<Response, ConnectError> {
         let broker = self.broker;
-        let opened = broker.links.open(link)?;
         self.check_form(headers, link, form)?;
-        let login = self.cookie(headers, &proof_cookie(link));
+        let method = broker.proof_method(opened);
+        let is_cancel = form.get(pages::GO) == Some(pages::CANCEL);
+        // Whoever is elsewhere ends nothing either; who has to be asked for a key or a login may go without.
+        if is_cancel && !matches!(method, ProofMethod::Loopback | ProofMethod::Nobody) {
+            return Ok(self.cancel(link, opened).await);
+        }
+        let login = self.cookie(headers, &proof_cookie(&opened.id));
         let proof = Proof {
             key: form.get("api_key"),
             login: login.as_deref(),
             peer,
             head: Some(headers),
         };
-        let begun = if broker.prove(link, &opened, &proof)? {
-            broker.begin(&opened, RedirectTarget::Gateway).await?
+        let proven = broker.prove(opened, &proof);
+        if let Err(error) = &proven
+            && error.kind == ConnectErrorKind::Unproven
+            && matches!(method, ProofMethod::Key | ProofMethod::LocalKey)
+        {
+            let fault = format!("{} {}", error.why, error.cure);
+            let again = (Some(method), Some(fault.as_str()));
+            return Ok(self.link_page(headers, (link, opened), again).await);
+        }
+        let is_proven = proven?;
+        if is_cancel {
+            return Ok(self.cancel(link, opened).await);
+        }
+        let begun = if is_proven {
+            broker.begin(opened, RedirectTarget::Gateway).await?
         } else {
             broker.login()?.begin(link).await?
         };
         Ok(self.redirect(&begun))
+    }
+
+    async fn cancel(self, link: &str, opened: &LinkPayload) -> Response {
+        self.broker.cancel(opened).await;
+        let title = self.broker.title(&opened.request.provider);
+        let again = self.path(&format!("/oauth/connect/{link}"));
+        let page = pages::cancelled(self.broker.name(), &title, &again);
+        respond::page(http::StatusCode::OK, page)
     }
 
     /// 303 with the cookie that must come back.
@@ -209,7 +278,7 @@ impl ConnectPages<'_> {
                 ConnectErrorKind::Unproven,
                 "This form was not sent from a page that the gateway showed in this browser, or it lay open \
                  too long.",
-                "Open the connect link again, with cookies allowed, and send the form from there.",
+                "Open the link again, with cookies allowed, and send the form from there.",
             )
         })
     }
@@ -262,7 +331,7 @@ impl ConnectPages<'_> {
             return Err(ConnectError::new(
                 ConnectErrorKind::Malformed,
                 "This form says nothing.",
-                "Open the connect link again and begin anew.",
+                "Open the link again and start over.",
             ));
         };
         let name = Callback::cookie_of(state);
@@ -279,7 +348,12 @@ impl ConnectPages<'_> {
                 account,
                 label,
             } => {
-                let page = pages::connected(gateway, &title, &account, label.as_deref());
+                let page = pages::connected(&pages::ConnectedPage {
+                    gateway,
+                    title: &title,
+                    account: &account,
+                    label: label.as_deref(),
+                });
                 self.without_cookie(respond::page(http::StatusCode::OK, page), cookie)
             }
             CallbackResult::Confirm {
@@ -301,9 +375,9 @@ impl ConnectPages<'_> {
         let error = ConnectError::new(
             ConnectErrorKind::Malformed,
             "This page cannot be asked for in that way.",
-            "Open the connect link in a browser.",
+            "Open the link in a browser.",
         );
-        let page = pages::refusal(self.broker.name(), &error);
+        let page = pages::refusal(self.broker.name(), &error, None);
         respond::page(http::StatusCode::METHOD_NOT_ALLOWED, page).header(header::ALLOW, allow)
     }
 
@@ -417,7 +491,7 @@ impl PostedForm {
 }
 
 async fn read_form(session: &mut Session) -> Result<PostedForm, ConnectError> {
-    let again = "Open the connect link again and send the form from there.";
+    let again = "Open the link again and send the form from there.";
     let malformed = |why| ConnectError::new(ConnectErrorKind::Malformed, why, again);
     if !framing::is_plain(&session.req_header().headers, "application/x-www-form-urlencoded") {
         return Err(malformed("This is no form."));

@@ -1,49 +1,61 @@
-//! The pages that people see: small, without script, without anything from elsewhere, readable by
-//! machines and in the dark. Everything that comes from outside is escaped.
+//! What the pages of the public listener say. Their look, and what makes text safe, is
+//! `pleiades_core::page`.
 
-use std::{fmt::Write as _, sync::LazyLock};
+use std::fmt::Write as _;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use ring::digest::{SHA256, digest};
+use pleiades_core::page::{self, document, escape, paragraphs, prose};
+use pleiades_credential::access::Principal;
+use pleiades_credential::broker::{ConnectError, ConnectErrorKind, ProofMethod};
 
-use pleiades_core::text::is_hidden;
-use pleiades_credential::broker::{ConnectError, ProofMethod};
+/// The field of the connect form that says which button was pressed, and the value of the one that ends it.
+/// Both buttons carry the name, so that whatever fills in forms sends the first one's value.
+pub(super) const GO: &str = "go";
+pub(super) const CANCEL: &str = "cancel";
 
-const STYLE: &str = "\
-:root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--back:#f6f8fa;--card:#fff;--go:#0b5cad;--on:#fff}\
-@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa4af;--line:#3d444d;--back:#0d1117;--card:#161b22;--go:#7cb7ff;--on:#0d1117}}\
-*{box-sizing:border-box}\
-body{margin:0;padding:8vh 1rem 2rem;background:var(--back);color:var(--ink);font:1rem/1.55 system-ui,sans-serif}\
-main{max-width:30rem;margin:auto;padding:2rem;background:var(--card);border:1px solid var(--line);border-radius:.75rem}\
-h1{margin:0 0 1rem;font-size:1.4rem;line-height:1.25}\
-p,ul,form{margin:0 0 1rem}\
-ul{padding-left:1.25rem}\
-code{font-family:ui-monospace,monospace;font-size:.9em;overflow-wrap:anywhere}\
-.soft{color:var(--soft);font-size:.9rem}\
-label{display:block;margin:0 0 .35rem;font-weight:600}\
-input{width:100%;margin:0 0 1rem;padding:.6rem .7rem;font:inherit;color:inherit;background:var(--back);border:1px solid var(--soft);border-radius:.45rem}\
-button{padding:.6rem 1.1rem;margin:0 .5rem .5rem 0;font:inherit;font-weight:600;color:var(--on);background:var(--go);border:1px solid var(--go);border-radius:.45rem;cursor:pointer}\
-button.plain{color:inherit;background:none;border-color:var(--soft)}\
-:focus-visible{outline:3px solid var(--go);outline-offset:2px}\
-footer{max-width:30rem;margin:1rem auto 0;text-align:center}";
+/// What is left to do when all is done.
+const DONE: &str = "You can close this page and go back to your agent.";
+/// Scopes that are listed at once; the others are behind them.
+const FIRST_SCOPES: usize = 6;
 
-/// `Content-Security-Policy` of every page: nothing but the one style sheet. There is no `form-action`,
-/// because browsers hold redirects of a form against it, and a form here leads to the provider.
-pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
-    let hash = STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
-    format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; frame-ancestors 'none'")
-});
+/// What standard scopes mean to a person (OpenID Connect Core section 5.4 and 11).
+const SCOPES: [(&str, &str); 6] = [
+    ("openid", "which account you sign in with"),
+    ("profile", "your name and picture"),
+    ("email", "your e-mail address"),
+    ("address", "your postal address"),
+    ("phone", "your telephone number"),
+    ("offline_access", "access while you are away"),
+];
+
+/// For whom an account is connected.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Connector<'a> {
+    /// Whoever sits at the gateway's machine, under the names that every installation begins with.
+    Local,
+    Named(&'a Principal),
+    /// Nobody is named: the opener has shown to be somebody else.
+    Unnamed,
+}
 
 #[derive(Debug)]
 pub(super) struct ConnectPage<'a> {
     pub(super) gateway: &'a str,
+    /// Where this page is, as browsers know it.
+    pub(super) here: &'a str,
     pub(super) title: &'a str,
-    /// The host that the person is sent to, when it is known.
+    /// The host of the provider's sign-in, when it is known.
     pub(super) host: Option<&'a str>,
+    /// The host where people log in to the gateway first.
+    pub(super) login_host: Option<&'a str>,
+    pub(super) connector: Connector<'a>,
+    /// The name that the account will have, where the call gave one.
+    pub(super) account: Option<&'a str>,
     /// The scopes that are requested, when they are known.
     pub(super) scopes: &'a [String],
     /// The proof that the link is the opener's; `None`: it was given.
     pub(super) proof: Option<ProofMethod>,
+    /// What was wrong with the proof that was given last.
+    pub(super) fault: Option<&'a str>,
     /// The page's own path.
     pub(super) action: &'a str,
     /// The form's proof that it is this page's.
@@ -52,78 +64,224 @@ pub(super) struct ConnectPage<'a> {
 
 pub(super) fn connect(page: &ConnectPage<'_>) -> String {
     let (gateway, title) = (escape(page.gateway), escape(page.title));
-    let heading = format!("Connect {title}");
     let mut body = format!(
-        "<p>An agent that works through <strong>{gateway}</strong> asked to use <strong>{title}</strong> for you. \
-         If you go on, you sign in there and decide what it may do. Your password stays with {title}; \
-         {gateway} keeps only what {title} gives it, and the agent never sees that.</p>"
+        "<p>An agent that works through <strong>{gateway}</strong> asked to use <strong>{title}</strong>{}.</p>{}",
+        if matches!(page.connector, Connector::Unnamed) {
+            ""
+        } else {
+            " for you"
+        },
+        facts(page),
     );
-    if !page.scopes.is_empty() {
-        body.push_str("<p>It will ask for:</p><ul>");
-        for scope in page.scopes {
-            write!(body, "<li><code>{}</code></li>", escape(scope)).ok();
-        }
-        body.push_str("</ul>");
-    }
-    let place = page.host.map_or_else(
-        || format!("You will be taken to the sign-in of {title}."),
-        |host| format!("You will be taken to <code>{}</code>.", escape(host)),
-    );
-    write!(body, "<p>{place}</p>").ok();
     if page.proof == Some(ProofMethod::Nobody) {
-        body.push_str("<p>Nobody can prove here that this link is theirs: ask whoever runs the gateway.</p>");
-        return document(page.gateway, &heading, &body);
+        body.push_str(&paragraphs(&[
+            "This gateway has no way yet to know whose link this is, so nobody can go on from here.",
+            "Ask whoever runs it to set `access.login` or `access.api_keys`.",
+        ]));
+        return document(page.gateway, &format!("Connect {}", page.title), &body);
     }
     write!(
         body,
-        "<form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"csrf\" value=\"{}\">{}</form>",
+        "<p class=\"soft\">You decide there what it may do. Your password stays with {title}; {gateway} keeps only \
+         what {title} gives it, and the agent never sees that.</p>\
+         <form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"csrf\" value=\"{}\">{}{}\
+         <button type=\"submit\" name=\"{GO}\" value=\"{CANCEL}\" class=\"plain\" formnovalidate>Cancel</button></form>\
+         <p class=\"soft\">Only go on if you asked for this yourself just now. If somebody sent you this link, \
+         close the page.</p>",
         escape(page.action),
         escape(page.csrf),
-        proof_fields(page.proof, &gateway, &title),
+        key_field(page),
+        match page.proof {
+            Some(ProofMethod::Login) => submit("login", &format!("Log in to {}", page.gateway)),
+            _ => submit("continue", &format!("Continue to {}", page.title)),
+        },
     )
     .ok();
-    body.push_str(
-        "<p class=\"soft\">Only go on if you asked for this yourself just now. If somebody sent you this link, \
-         close the page.</p>",
-    );
-    document(page.gateway, &heading, &body)
+    let wrong = if page.fault.is_some() { "Wrong key: " } else { "" };
+    document(page.gateway, &format!("{wrong}Connect {}", page.title), &body)
 }
 
-/// The fields of the form, by the proof that it asks for.
-fn proof_fields(proof: Option<ProofMethod>, gateway: &str, title: &str) -> String {
-    let key = |which: &str| {
-        format!(
-            "<label for=\"api_key\">Your API key for {gateway}</label>\
-             <input type=\"password\" name=\"api_key\" id=\"api_key\" autocomplete=\"off\" required \
-             aria-describedby=\"why\">\
-             <p class=\"soft\" id=\"why\">{which}: it shows that this link is yours, and is \
-             not stored.</p><button type=\"submit\">Continue to {title}</button>"
-        )
+/// Where the button leads, for whom and what for.
+fn facts(page: &ConnectPage<'_>) -> String {
+    let title = escape(page.title);
+    let mut list = String::from("<dl>");
+    let mut add = |term: &str, fact: &str| {
+        write!(list, "<dt>{term}</dt><dd>{fact}</dd>").ok();
     };
-    match proof {
-        Some(ProofMethod::Key) => key("The key that your client uses"),
-        Some(ProofMethod::LocalKey) => {
-            key("The key in the file <code>local.key</code>, in the gateway's data folder on its own machine")
+    let host = page.host.map_or_else(
+        || format!("the sign-in of {title}. Look at the address there before you type anything."),
+        |host| format!("<code>{}</code>", escape(host)),
+    );
+    if page.proof == Some(ProofMethod::Login) {
+        let gateway = escape(page.gateway);
+        let login = page.login_host.map_or_else(
+            || format!("the login of {gateway}"),
+            |host| format!("<code>{}</code>", escape(host)),
+        );
+        add(&format!("First you log in to {gateway} at"), &login);
+        add(&format!("Then you sign in to {title} at"), &host);
+    } else {
+        add(&format!("You sign in to {title} at"), &host);
+    }
+    match page.connector {
+        Connector::Local => add("It is connected for", "you, on this machine"),
+        Connector::Named(principal) => {
+            let (user, tenant) = (escape(&principal.user), escape(&principal.tenant));
+            add(
+                "It is connected for",
+                &format!("<strong>{user}</strong> of {tenant}"),
+            );
         }
-        Some(ProofMethod::Login) => format!(
-            "<p class=\"soft\">Log in to {gateway} first, to show that this link is yours.</p>\
-             <button type=\"submit\" name=\"login\" value=\"1\">Log in</button>"
+        Connector::Unnamed => {}
+    }
+    if let Some(name) = page.account {
+        add("Under the name", &format!("<strong>{}</strong>", escape(name)));
+    }
+    if !page.scopes.is_empty() {
+        add(&format!("{title} is asked for"), &scope_list(page.scopes));
+    }
+    list.push_str("</dl>");
+    list
+}
+
+/// The scopes in words where they have some; many of them begin with a few.
+fn scope_list(scopes: &[String]) -> String {
+    let item = |scope: &String| {
+        let words = SCOPES.iter().find(|(name, _)| *name == *scope);
+        let words = words.map_or_else(String::new, |(_, words)| format!(": {words}"));
+        format!("<li><code>{}</code>{words}</li>", escape(scope))
+    };
+    let list = |scopes: &[String]| format!("<ul>{}</ul>", scopes.iter().map(item).collect::<String>());
+    // One that would be alone behind the others takes no more room than what says so.
+    match scopes.split_at_checked(FIRST_SCOPES) {
+        Some((first, rest)) if rest.len() > 1 => format!(
+            "{}<details><summary>and {} more</summary>{}</details>",
+            list(first),
+            rest.len(),
+            list(rest)
         ),
-        Some(ProofMethod::Loopback | ProofMethod::Nobody) | None => {
-            format!("<button type=\"submit\">Continue to {title}</button>")
-        }
+        _ => list(scopes),
     }
 }
 
-pub(super) fn connected(gateway: &str, title: &str, account: &str, label: Option<&str>) -> String {
-    let other = label.filter(|label| *label != account);
-    let also = other.map_or_else(String::new, |label| format!(" ({})", escape(label)));
-    let body = format!(
-        "<p><strong>{}</strong>{also} is connected. The next call uses it.</p>\
-         <p>You can close this page and go back to what you were doing.</p>",
-        escape(account)
+/// The field for a key, where a key proves whose the link is: where that key stands and why it is wanted.
+fn key_field(page: &ConnectPage<'_>) -> String {
+    let (gateway, title, here) = (escape(page.gateway), escape(page.title), escape(page.here));
+    let (label, place) = match page.proof {
+        Some(ProofMethod::Key) => (
+            format!("Your API key for {gateway}"),
+            "It stands in your client&#39;s configuration, in the header <code>x-api-key</code> or after \
+             <code>Authorization: Bearer</code>. If you have never seen it, ask whoever set up your client.",
+        ),
+        Some(ProofMethod::LocalKey) => (
+            format!("The local key of {gateway}"),
+            "It stands in the file <code>local.key</code>, in the gateway&#39;s data folder on its own machine.",
+        ),
+        _ => return String::new(),
+    };
+    let (fault, invalid, describedby) = page.fault.map_or_else(
+        || (String::new(), "", "why"),
+        |fault| {
+            let fault = format!(
+                "<p class=\"bad\" id=\"fault\" role=\"alert\">{}</p>",
+                prose(fault)
+            );
+            (fault, " aria-invalid=\"true\" autofocus", "fault why")
+        },
     );
-    document(gateway, &format!("{} is connected", escape(title)), &body)
+    format!(
+        "<label for=\"api_key\">{label}</label>{fault}\
+         <input type=\"password\" name=\"api_key\" id=\"api_key\" autocomplete=\"off\" required{invalid} \
+         aria-describedby=\"{describedby}\">\
+         <p class=\"soft\" id=\"why\">{place} {gateway} at <code>{here}</code> asks for it to see that this link is \
+         yours. It is compared, not kept, and {title} never gets it.</p>"
+    )
+}
+
+fn submit(value: &str, text: &str) -> String {
+    format!(
+        "<button type=\"submit\" name=\"{GO}\" value=\"{value}\">{}</button>",
+        escape(text)
+    )
+}
+
+/// An account that has just been connected.
+#[derive(Debug)]
+pub(super) struct ConnectedPage<'a> {
+    pub(super) gateway: &'a str,
+    pub(super) title: &'a str,
+    pub(super) account: &'a str,
+    pub(super) label: Option<&'a str>,
+}
+
+pub(super) fn connected(done: &ConnectedPage<'_>) -> String {
+    let rest = paragraphs(&["The next call uses it.", DONE]);
+    page::connected(done.gateway, done.title, (done.account, done.label), &rest)
+}
+
+/// Which account calls use that name none: asked once there is more than one.
+#[derive(Debug)]
+pub(super) struct DefaultQuestion<'a> {
+    /// Where the form goes.
+    pub(super) action: &'a str,
+    /// What the form brings back, hidden.
+    pub(super) state: &'a str,
+    /// The account that such calls use now; `None`: they have to name one.
+    pub(super) used: Option<&'a str>,
+}
+
+/// As [`connected`], with the question which account is the default: the field `default` of its form is `used`,
+/// `new` or `none`. Until it is answered nothing changes, and the first button is the one that changes nothing.
+#[cfg_attr(not(test), expect(dead_code, reason = "the callback asks it soon"))]
+pub(super) fn connected_with_choice(done: &ConnectedPage<'_>, question: &DefaultQuestion<'_>) -> String {
+    let (title, new) = (escape(done.title), escape(done.account));
+    let button = |value: &str, text: &str, class: &str| {
+        format!("<button type=\"submit\" name=\"default\" value=\"{value}\"{class}>{text}</button>")
+    };
+    let (plain, none) = (" class=\"plain\"", "None: agents name one each time");
+    let (now, buttons) = match question.used.map(escape) {
+        Some(used) => (
+            format!("Calls that name no account go on using <strong>{used}</strong>."),
+            [
+                button("used", &format!("Keep {used}"), ""),
+                button("new", &format!("Use {new}"), plain),
+                button("none", none, plain),
+            ],
+        ),
+        None => (
+            "Calls have to name one of your accounts.".to_owned(),
+            [
+                button("none", none, ""),
+                button("new", &format!("Use {new}"), plain),
+                String::new(),
+            ],
+        ),
+    };
+    let rest = format!(
+        "<p>{now}</p><h2>Which account of {title} do calls use that name none?</h2>\
+         <form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"state\" value=\"{}\">{}</form>\
+         <p class=\"soft\">You can also close this page: then nothing changes.</p>",
+        escape(question.action),
+        escape(question.state),
+        buttons.concat(),
+    );
+    page::connected(done.gateway, done.title, (done.account, done.label), &rest)
+}
+
+/// The answer to that question, as it was taken.
+#[cfg_attr(not(test), expect(dead_code, reason = "the callback asks it soon"))]
+pub(super) fn default_chosen(gateway: &str, title: &str, chosen: Option<&str>) -> String {
+    let now = chosen.map_or_else(
+        || "Calls that name no account are answered with the names of your accounts.".to_owned(),
+        |name| {
+            format!(
+                "Calls that name no account use <strong>{}</strong>.",
+                escape(name)
+            )
+        },
+    );
+    let body = format!("<p>{now}</p>{}", paragraphs(&[DONE]));
+    document(gateway, &format!("Your accounts of {title}"), &body)
 }
 
 /// The question whether another account may take the place of the one that is connected.
@@ -153,54 +311,65 @@ pub(super) fn confirm(gateway: &str, title: &str, certain: bool, action: &str, s
     document(gateway, heading, &body)
 }
 
-pub(super) fn refusal(gateway: &str, refusal: &ConnectError) -> String {
-    let body = format!("<p>{}</p><p>{}</p>", escape(&refusal.why), escape(&refusal.cure));
-    document(gateway, "This did not work", &body)
+/// What a person reads who pressed Cancel; `again` is the path of the link, which opens still.
+pub(super) fn cancelled(gateway: &str, title: &str, again: &str) -> String {
+    let (name, title) = (escape(gateway), escape(title));
+    let body = format!(
+        "<p>You cancelled. {title} was not connected, and nothing was changed. The agent is told so.</p>\
+         <p>You can close this page.</p>\
+         <p><a class=\"button plain\" href=\"{}\">Connect {title} after all</a></p>\
+         <p class=\"soft\">If you did not ask for this, somebody else did: tell whoever runs {name}.</p>",
+        escape(again)
+    );
+    document(gateway, "Not connected", &body)
 }
 
-/// `heading` and `body` are HTML already.
-fn document(gateway: &str, heading: &str, body: &str) -> String {
-    let gateway = escape(gateway);
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <meta name=\"robots\" content=\"noindex\"><title>{heading} · {gateway}</title>\
-         <style>{STYLE}</style></head><body><main><h1>{heading}</h1>{body}</main>\
-         <footer class=\"soft\">{gateway}</footer></body></html>\n"
-    )
-}
-
-/// Text as HTML shows it, in content and in quoted attributes.
-fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            '\n' | '\t' => safe.push(' '),
-            // Text that runs the other way, or shows nothing, could make one host look like another.
-            hidden if is_hidden(hidden) => {}
-            other => safe.push(other),
-        }
+/// A refusal; `again` is the path of a link with which the person can try once more.
+pub(super) fn refusal(gateway: &str, refusal: &ConnectError, again: Option<&str>) -> String {
+    let mut body = paragraphs(&[&refusal.why, &refusal.cure]);
+    if let Some(again) = again {
+        write!(
+            body,
+            "<p><a class=\"button\" href=\"{}\">Try again</a></p>",
+            escape(again)
+        )
+        .ok();
     }
-    safe
+    document(gateway, heading(refusal.kind), &body)
+}
+
+const fn heading(kind: ConnectErrorKind) -> &'static str {
+    match kind {
+        ConnectErrorKind::Denied | ConnectErrorKind::Malformed | ConnectErrorKind::Unproven => {
+            "Not connected"
+        }
+        ConnectErrorKind::Unknown => "Not known here",
+        ConnectErrorKind::Gone => "Not valid any more",
+        ConnectErrorKind::Throttled => "Too many attempts",
+        ConnectErrorKind::Conflict => "Nothing was changed",
+        ConnectErrorKind::Provider => "The sign-in did not work",
+        ConnectErrorKind::Store => "Not possible just now",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pleiades_credential::broker::ConnectErrorKind;
+
+    const SCOPE: &str = "<b>";
 
     fn page(proof: ProofMethod, title: &str) -> String {
         connect(&ConnectPage {
             gateway: "pleiades",
+            here: "gw.example",
             title,
             host: Some("login.example"),
-            scopes: &["<b>".to_owned()],
+            login_host: Some("people.example"),
+            connector: Connector::Named(&Principal::new("acme", "ada<i>")),
+            account: None,
+            scopes: &[SCOPE.to_owned()],
             proof: Some(proof),
+            fault: None,
             action: "/oauth/connect/x\"y",
             csrf: "t",
         })
@@ -209,12 +378,16 @@ mod tests {
     #[test]
     fn what_comes_from_outside_is_text() {
         let page = page(ProofMethod::Key, "<script>alert('1')</script>\u{202e}&");
-        assert!(!page.contains("<script") && !page.contains("<b>") && !page.contains('\u{202e}'));
+        assert!(!page.contains("<script") && !page.contains(SCOPE) && !page.contains('\u{202e}'));
+        assert!(!page.contains("<i>"));
         assert!(page.contains("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;"));
         assert!(page.contains("action=\"/oauth/connect/x&quot;y\""));
         let error = ConnectError::new(ConnectErrorKind::Provider, "<img src=x>", "<a>");
-        let page = refusal("<g>", &error);
-        assert!(!page.contains("<img") && !page.contains("<a>") && !page.contains("<g>"));
+        let page = refusal("<g>", &error, Some("/\"><u>"));
+        for markup in ["<img", "<a>", "<g>", "<u>"] {
+            assert!(!page.contains(markup), "{page}");
+        }
+        assert!(!cancelled("<g>", "<t>", "/\"><u>").contains("<t>"));
     }
 
     #[test]
@@ -222,7 +395,7 @@ mod tests {
         let key = page(ProofMethod::Key, "Sentry");
         assert!(key.contains("<input type=\"password\" name=\"api_key\""));
         let login = page(ProofMethod::Login, "Sentry");
-        assert!(login.contains(">Log in</button>") && !login.contains("password\" name"));
+        assert!(login.contains(">Log in to pleiades</button>") && !login.contains("password\" name"));
         let nothing = page(ProofMethod::Loopback, "Sentry");
         assert!(nothing.contains(">Continue to Sentry</button>") && !nothing.contains("password\" name"));
         for page in [&key, &login, &nothing] {
@@ -233,8 +406,96 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_lets_nothing_in_but_the_style() {
-        assert!(POLICY.contains("default-src 'none'") && POLICY.contains("frame-ancestors 'none'"));
-        assert!(!POLICY.contains("script") && !POLICY.contains("form-action") && !POLICY.contains("unsafe"));
+    fn the_connect_page_says_where_as_whom_and_what_for_and_can_be_cancelled() {
+        for proof in [
+            ProofMethod::Key,
+            ProofMethod::LocalKey,
+            ProofMethod::Login,
+            ProofMethod::Loopback,
+        ] {
+            let page = page(proof, "Sentry");
+            for fact in [
+                "login.example",
+                "<strong>ada&lt;i&gt;</strong> of acme",
+                "&lt;b&gt;",
+                "pleiades",
+            ] {
+                assert!(page.contains(fact), "{proof:?} {fact}: {page}");
+            }
+            assert_eq!(page.contains("people.example"), proof == ProofMethod::Login);
+            // The first button is the one that Enter presses, and that carries the name first.
+            let (go, cancel) = (
+                page.find("name=\"go\" value=\"").unwrap(),
+                page.find(">Cancel</button>").unwrap(),
+            );
+            assert!(go < cancel && page.contains("name=\"go\" value=\"cancel\""));
+        }
+    }
+
+    #[test]
+    fn after_a_wrong_key_the_field_is_there_with_the_fault_beside_it_and_nobody_is_named() {
+        let page = connect(&ConnectPage {
+            gateway: "pleiades",
+            here: "gw.example",
+            title: "Sentry",
+            host: None,
+            login_host: None,
+            connector: Connector::Unnamed,
+            account: None,
+            scopes: &[],
+            proof: Some(ProofMethod::Key),
+            fault: Some("Wrong."),
+            action: "/",
+            csrf: "t",
+        });
+        assert!(page.contains("aria-invalid=\"true\"") && page.contains("aria-describedby=\"fault why\""));
+        assert!(
+            page.contains("id=\"fault\"") && page.contains("Wrong.") && page.contains("<title>Wrong key: ")
+        );
+        assert!(!page.contains("It is connected for") && !page.contains("for you."));
+    }
+
+    #[test]
+    fn the_key_page_says_where_the_key_stands_and_whose_gateway_asks() {
+        let page = page(ProofMethod::Key, "Sentry");
+        for part in [
+            "x-api-key",
+            "client&#39;s configuration",
+            "gw.example",
+            "to see that this link is",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+    }
+
+    #[test]
+    fn many_scopes_begin_with_a_few_and_standard_ones_have_words() {
+        let scopes: Vec<String> = (0..9).map(|number| format!("s{number}")).collect();
+        let html = scope_list(&scopes);
+        assert!(html.contains("<summary>and 3 more</summary>") && html.matches("<li>").count() == 9);
+        assert!(!scope_list(scopes.get(..7).unwrap()).contains("<details"));
+        assert!(scope_list(&["offline_access".to_owned()]).contains("while you are away"));
+    }
+
+    #[test]
+    fn the_choice_of_a_default_begins_with_what_changes_nothing_and_escapes_names() {
+        let done = ConnectedPage {
+            gateway: "pleiades",
+            title: "Mail",
+            account: "home<b>",
+            label: None,
+        };
+        let asked = |used| {
+            let (action, state) = ("/oauth/callback", "s");
+            connected_with_choice(&done, &DefaultQuestion { action, state, used })
+        };
+        let page = asked(Some("work"));
+        let at = |page: &str, text: &str| page.find(text).unwrap_or_else(|| panic!("{text}: {page}"));
+        assert!(at(&page, "value=\"used\">Keep work</button>") < at(&page, ">Use home&lt;b&gt;</button>"));
+        assert!(at(&page, "value=\"new\"") < at(&page, "value=\"none\""));
+        assert!(page.contains("go on using <strong>work</strong>") && !page.contains("<b>"));
+        let page = asked(None);
+        assert!(at(&page, "value=\"none\"") < at(&page, "value=\"new\"") && !page.contains("value=\"used\""));
+        assert!(default_chosen("pleiades", "Mail", Some("<b>")).contains("<strong>&lt;b&gt;</strong>"));
     }
 }

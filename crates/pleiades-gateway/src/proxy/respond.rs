@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::{limits, pages};
+use super::limits;
 use crate::exchange::{Reply, rpc_fault};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::limit::load::RequestLoad;
+use pleiades_core::page::POLICY;
 use pleiades_credential::broker::ConnectErrorKind;
 use pleiades_mcp::{Id, Revision, message};
 
@@ -159,7 +160,7 @@ pub(super) const fn connect_status(kind: ConnectErrorKind) -> StatusCode {
         ConnectErrorKind::Malformed => StatusCode::BAD_REQUEST,
         ConnectErrorKind::Unproven => StatusCode::FORBIDDEN,
         ConnectErrorKind::Unknown => StatusCode::NOT_FOUND,
-        ConnectErrorKind::Conflict => StatusCode::CONFLICT,
+        ConnectErrorKind::Conflict | ConnectErrorKind::Denied => StatusCode::CONFLICT,
         ConnectErrorKind::Gone => StatusCode::GONE,
         ConnectErrorKind::Provider => StatusCode::FAILED_DEPENDENCY,
         ConnectErrorKind::Throttled => StatusCode::TOO_MANY_REQUESTS,
@@ -171,7 +172,7 @@ pub(super) const fn connect_status(kind: ConnectErrorKind) -> StatusCode {
 pub(super) fn page(status: StatusCode, html: String) -> Response {
     let mut response = private(Response::empty(status))
         .header(header::CONTENT_TYPE, "text/html; charset=utf-8")
-        .header(header::CONTENT_SECURITY_POLICY, &pages::POLICY)
+        .header(header::CONTENT_SECURITY_POLICY, &POLICY)
         .header(header::X_FRAME_OPTIONS, "DENY");
     response.body = html.into();
     response

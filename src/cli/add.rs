@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use url::Url;
+use url::{Host, Url};
 
 use super::file::{self, literal, scalar};
 use super::ui::{self, DIM, GREEN};
@@ -23,6 +23,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Tool names that describe a provider which does not describe itself.
 const NOUNS: usize = 6;
 
+/// What a server is called that says nothing of itself.
+const SERVER: &str = "server";
 /// Longest title that is taken from a server, in characters.
 const TITLE: usize = 80;
 /// Longest sentence about a sign-in, in characters.
@@ -39,7 +41,8 @@ pub(super) struct AddRequest {
 }
 
 struct ServerFacts {
-    title: String,
+    /// What it calls itself.
+    name: Option<String>,
     about: Option<String>,
     /// `None`: it wants a credential.
     profile: Option<Profile>,
@@ -78,7 +81,12 @@ fn add(app: &App, request: &AddRequest) -> Result<PathBuf, (u8, String)> {
             (exit::UNAVAILABLE, why)
         })?;
     let id = request.id.clone();
-    let id = id.unwrap_or_else(|| id_of(&found.title, request));
+    let id = id.unwrap_or_else(|| id_of(found.name.as_deref(), request));
+    let legal = file::id(&id, &['-', '_']);
+    if legal != id {
+        let why = format!("`{}` is no id, `{legal}` would be one", ui::line(&id, TITLE));
+        return Err((exit::USAGE, why));
+    }
     let folder = &app.settings().providers;
     let path = folder.join(format!("{id}.yaml"));
     if path.exists() && !request.force {
@@ -86,10 +94,11 @@ fn add(app: &App, request: &AddRequest) -> Result<PathBuf, (u8, String)> {
         let why = format!("{path} exists: choose another `--id`, or overwrite it with `--force`");
         return Err((exit::USAGE, why));
     }
-    let text = descriptor(&id, &found, request);
+    let title = found.name.clone().unwrap_or_else(|| title_of(&id));
+    let text = descriptor((&id, &title), &found, request);
     file::replace(folder, &path, &text)
         .map_err(|cause| (exit::UNAVAILABLE, format!("{}: {cause}", path.display())))?;
-    tell(&found);
+    tell(&found, &title);
     Ok(path)
 }
 
@@ -131,10 +140,10 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<ServerFacts, Error> 
     let profile = match app.upstreams().probe(endpoint, &identity).await {
         Ok(profile) => profile,
         Err(error) if error.code == Code::UpstreamAuth => {
-            let unpublished = unpublished(app, endpoint, &error).await;
+            let (name, unpublished) = sign_in(app, endpoint, &error).await;
             return Ok(ServerFacts {
                 unpublished,
-                title: host(endpoint),
+                name,
                 about: None,
                 profile: None,
                 sse: false,
@@ -147,16 +156,11 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<ServerFacts, Error> 
         .as_deref()
         .and_then(|raw| RawObject::open(raw).ok())
         .unwrap_or_default();
-    let title = info
-        .read::<String>("title")
-        .or_else(|| info.read("name"))
-        .map(|name| ui::line(&name, TITLE))
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| host(endpoint));
+    let name = info.read::<String>("title").or_else(|| info.read("name"));
     let names = tool_names(app, endpoint, &identity, &profile).await.ok();
     let about = names.map(|names| nouns(&names));
     Ok(ServerFacts {
-        title,
+        name: name.and_then(|name| shown(&name)),
         about: about.filter(|text| !text.is_empty()),
         profile: Some(profile),
         sse: matches!(endpoint.target, Transport::Http { .. }) && app.upstreams().is_wired(endpoint),
@@ -164,11 +168,20 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<ServerFacts, Error> 
     })
 }
 
-/// Why somebody could not sign in at a server that wants a credential: it publishes no OAuth metadata, or
-/// such that must not be used. `None` when a sign-in is found, or it cannot be known just now.
-async fn unpublished(app: &App, endpoint: &Endpoint, error: &Error) -> Option<(String, String)> {
+/// A name of the server's own, for people.
+fn shown(name: &str) -> Option<String> {
+    Some(ui::line(name, TITLE)).filter(|name| !name.is_empty())
+}
+
+/// What a server that wants a credential calls itself in its metadata; and why nobody could sign in there, as
+/// far as that is known now: it publishes no OAuth metadata, or such that must not be used.
+async fn sign_in(
+    app: &App,
+    endpoint: &Endpoint,
+    error: &Error,
+) -> (Option<String>, Option<(String, String)>) {
     let Transport::Http { url, .. } = &endpoint.target else {
-        return None;
+        return (None, None);
     };
     let challenge = error.refusal.as_ref().map(|refusal| {
         let (status, header) = &**refusal;
@@ -179,17 +192,20 @@ async fn unpublished(app: &App, endpoint: &Endpoint, error: &Error) -> Option<(S
         loopback: true,
         ca: None,
     };
-    let connection = Connection::discovering("added".into(), host(endpoint), url.clone(), reach);
+    let connection = Connection::discovering("added".into(), word_of(url), url.clone(), reach);
     let parts = app.services();
     let web = &**parts.exchange.accounts.manager.web();
     let found = oauth::discover(web, &connection, challenge.as_ref());
-    match tokio::time::timeout(PROBE_TIMEOUT, found).await.ok()? {
-        Ok(server) => {
-            let unpublished = server.unpublished?;
-            Some((unpublished.describe(), unpublished.cure().to_owned()))
+    match tokio::time::timeout(PROBE_TIMEOUT, found).await {
+        Ok(Ok(server)) => {
+            let missing = server.unpublished;
+            let missing = missing.map(|it| (it.describe(), it.cure().to_owned()));
+            (server.resource_name.and_then(|name| shown(&name)), missing)
         }
-        Err(trouble) if trouble.kind == OAuthErrorKind::Transient => None,
-        Err(trouble) => Some((trouble.message, trouble.cure.unwrap_or_default())),
+        Ok(Err(trouble)) if trouble.kind != OAuthErrorKind::Transient => {
+            (None, Some((trouble.message, trouble.cure.unwrap_or_default())))
+        }
+        Ok(Err(_)) | Err(_) => (None, None),
     }
 }
 
@@ -223,18 +239,21 @@ async fn tool_names(
     Ok(tools.iter().filter_map(|tool| tool.read("name")).collect())
 }
 
-fn host(endpoint: &Endpoint) -> String {
-    match &endpoint.target {
-        Transport::Http { url, .. } => {
-            let host = url.host_str().unwrap_or("server");
-            let parts: Vec<&str> = host
-                .split('.')
-                .filter(|part| !matches!(*part, "mcp" | "www" | "api"))
-                .collect();
-            (*parts.first().unwrap_or(&"server")).to_owned()
-        }
-        Transport::Stdio { .. } => "server".to_owned(),
+/// The word of a URL that says most of its server: the name's first label that is not about MCP. A number, and
+/// the name of every machine, say nothing.
+fn word_of(url: &Url) -> String {
+    let Some(Host::Domain(name)) = url.host() else {
+        return SERVER.to_owned();
+    };
+    let mut labels: Vec<&str> = name.split('.').collect();
+    if labels.len() > 1 {
+        labels.pop();
     }
+    let is_general = |label: &&&str| ["mcp", "www", "api", "localhost"].contains(*label);
+    let telling = labels.iter().find(|label| !is_general(label));
+    telling
+        .or(labels.first().filter(|label| **label != "localhost"))
+        .map_or_else(|| SERVER.to_owned(), |label| (*label).to_owned())
 }
 
 /// The first few operations in words.
@@ -247,12 +266,16 @@ fn nouns(names: &[String]) -> String {
     ui::line(&words.join(", "), ABOUT)
 }
 
-/// From `--id`, the server's name, or what was typed.
-fn id_of(title: &str, request: &AddRequest) -> String {
-    let typed = request.command.last();
-    let typed = typed.filter(|_| request.url.is_none() && title == "server");
-    let source = typed.map_or(title, String::as_str);
-    let mut id = file::id(source, &[]);
+/// From the server's name, else from what was typed.
+fn id_of(name: Option<&str>, request: &AddRequest) -> String {
+    let typed = || match request.url.as_deref().map(Url::parse) {
+        Some(Ok(url)) => word_of(&url),
+        Some(Err(_)) => SERVER.to_owned(),
+        None => request.command.last().cloned().unwrap_or_default(),
+    };
+    // A name in letters that ids do not have makes none.
+    let named = name.filter(|name| name.contains(|char: char| char.is_ascii_alphanumeric()));
+    let mut id = file::id(&named.map_or_else(typed, str::to_owned), &[]);
     for noise in ["_mcp_server", "_server", "_mcp", "mcp_"] {
         if let Some(rest) = id
             .strip_suffix(noise)
@@ -265,10 +288,19 @@ fn id_of(title: &str, request: &AddRequest) -> String {
     file::legal(&id)
 }
 
-fn descriptor(id: &str, found: &ServerFacts, request: &AddRequest) -> String {
+/// An id as people read it: its words, each with a capital.
+fn title_of(id: &str) -> String {
+    let words = id.split(['_', '-']).filter(|word| !word.is_empty()).map(|word| {
+        let (first, rest) = word.split_at(1);
+        format!("{}{rest}", first.to_ascii_uppercase())
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn descriptor((id, title): (&str, &str), found: &ServerFacts, request: &AddRequest) -> String {
     let mut text = String::from(file::SCHEMA);
     writeln!(text, "id: {}", file::bare(id)).ok();
-    writeln!(text, "title: {}", scalar(&found.title)).ok();
+    writeln!(text, "title: {}", scalar(title)).ok();
     if let Some(about) = &found.about {
         writeln!(text, "about: {}", scalar(about)).ok();
     }
@@ -316,7 +348,7 @@ fn is_private(url: &str) -> bool {
     }
 }
 
-fn tell(found: &ServerFacts) {
+fn tell(found: &ServerFacts, title: &str) {
     match &found.profile {
         Some(profile) => {
             let revisions: Vec<&str> = profile
@@ -324,11 +356,10 @@ fn tell(found: &ServerFacts) {
                 .iter()
                 .map(pleiades_mcp::Revision::as_str)
                 .collect();
-            let (title, revisions) = (&found.title, revisions.join(", "));
+            let revisions = revisions.join(", ");
             ui::err(format_args!("{GREEN}{title}{GREEN:#} speaks {revisions}"));
         }
         None => {
-            let title = &found.title;
             ui::err(format_args!(
                 "{title} wants a credential: see the comment in the file"
             ));
@@ -356,22 +387,46 @@ mod tests {
     #[test]
     fn an_id_is_made_of_the_servers_name() {
         let request = asked(Some("https://x"), &[]);
-        assert_eq!(id_of("mcp-servers/everything", &request), "servers_everything");
-        assert_eq!(id_of("GitHub MCP Server", &request), "github");
-        assert_eq!(id_of("s_ecret", &request), "p_s_ecret");
-        assert_eq!(id_of("日本", &request), "p");
+        let id = |name| id_of(Some(name), &request);
+        assert_eq!(id("mcp-servers/everything"), "servers_everything");
+        assert_eq!(id("GitHub MCP Server"), "github");
+        assert_eq!(id("s_ecret"), "p_s_ecret");
+        assert_eq!(id("日本"), "x");
+    }
+
+    #[test]
+    fn a_server_without_a_name_is_called_by_what_its_url_says_of_it() {
+        let id = |url| id_of(None, &asked(Some(url), &[]));
+        assert_eq!(id("https://mcp.sentry.dev/mcp"), "sentry");
+        assert_eq!(id("https://api.mcp.example.com/"), "example");
+        assert_eq!(id("https://mcp.dev/"), "mcp");
+        assert_eq!(id("http://tickets:3000/mcp"), "tickets");
+        for nameless in [
+            "http://127.0.0.1:3000/mcp",
+            "http://[::1]:1/",
+            "http://localhost:8080/mcp",
+        ] {
+            assert_eq!(id(nameless), "server", "{nameless}");
+        }
+        assert_eq!(id_of(None, &asked(None, &["npx", "-y", "mail-mcp"])), "mail");
+        assert_eq!(title_of("mail"), "Mail");
+        assert_eq!(title_of("google_drive"), "Google Drive");
     }
 
     #[test]
     fn a_server_that_wants_a_credential_is_written_disabled() {
         let found = ServerFacts {
-            title: "A \"b\": c".to_owned(),
+            name: None,
             about: None,
             profile: None,
             sse: false,
             unpublished: None,
         };
-        let text = descriptor("a", &found, &asked(Some("https://mcp.example.com/mcp"), &[]));
+        let text = descriptor(
+            ("a", "A \"b\": c"),
+            &found,
+            &asked(Some("https://mcp.example.com/mcp"), &[]),
+        );
         assert!(text.contains("enabled: false") && text.contains("oauth: {}"));
         assert!(text.contains(r#"title: "A \"b\": c""#));
     }
@@ -379,13 +434,17 @@ mod tests {
     #[test]
     fn the_transport_of_2024_11_05_is_written_down() {
         let found = ServerFacts {
-            title: "old".to_owned(),
+            name: None,
             about: None,
             profile: None,
             sse: true,
             unpublished: None,
         };
-        let text = descriptor("old", &found, &asked(Some("https://mcp.example.com/sse"), &[]));
+        let text = descriptor(
+            ("old", "old"),
+            &found,
+            &asked(Some("https://mcp.example.com/sse"), &[]),
+        );
         assert!(text.contains("/sse\"\n  protocol: sse\n"), "{text}");
     }
 }

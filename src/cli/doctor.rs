@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::{Global, exit, ui};
 use crate::app::{App, LoadScope};
+use pleiades_core::error::Code;
 use pleiades_core::telemetry::{self, tail::Tail};
 use pleiades_descriptor::ReadContext;
 use source::DescriptorSource;
@@ -56,7 +57,11 @@ fn examined(
             Ok(subject) => subject,
             Err(why) => {
                 let cure = format!("`pleiades check {}` may say more", file.display());
-                steps.end("upstream", Instant::now(), Err(StepFailure::new(why, cure)));
+                steps.end(
+                    "upstream",
+                    Instant::now(),
+                    Err(StepFailure::new(Code::UnknownProvider, why, cure)),
+                );
                 return;
             }
         };

@@ -763,6 +763,10 @@ async fn doctor_looks_at_every_step_of_oauth_and_names_the_cure() {
     for step in ["discovery", "registration", "scopes", "vault"] {
         assert_eq!(state(&report, step).0, "ok", "{report}");
     }
+    let steps = report["steps"].as_array().unwrap();
+    let registration = steps.iter().find(|step| step["step"] == "registration").unwrap();
+    let callback = format!("redirect URI: {}/oauth/callback", world.base);
+    assert_eq!(registration["lines"], json!([callback]), "{registration}");
     let (credential, cure) = state(&report, "credential");
     assert_eq!(credential, "failed");
     assert!(cure.as_str().unwrap().contains("pleiades connect tracker"));

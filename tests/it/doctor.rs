@@ -193,7 +193,19 @@ async fn a_step_that_fails_names_its_cure_and_skips_what_follows() {
         ("lists", "skipped"),
     ];
     assert_eq!(states(&report)[3..], expected, "{report}");
-    assert!(step(&report, "tcp")["cure"].is_string() && step(&report, "lists")["detail"] == "`tcp` failed");
+    let tcp = step(&report, "tcp");
+    assert!(tcp["cure"].is_string() && step(&report, "lists")["detail"] == "`tcp` failed");
+    assert_eq!(tcp["code"], "upstream_unreachable");
+    assert!(
+        tcp["detail"]
+            .as_str()
+            .unwrap()
+            .ends_with("Connection refused (os error 111)"),
+        "{tcp}"
+    );
+    assert_eq!(step(&report, "lists")["code"], Value::Null);
+    let (_, text, _) = run(command(folder.path(), &["doctor", "one"])).await;
+    assert!(text.contains("`pleiades explain upstream_unreachable`"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -436,6 +448,84 @@ async fn what_was_seen_at_the_server_is_shown() {
             "{added}"
         );
         assert!(!report.to_string().contains("hunter2") && !added.contains("hunter2"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_mcp_servers_answer_a_bare_question_with_is_said_to_be_none() {
+    let json: &[_] = &[("content-type", "application/json")];
+    let url = answering(400, json, r#"{"error":"Bad Request: Server not initialized"}"#).await;
+    let folder = folder(&format!("upstream: {{ url: '{url}' }}\nauth: {{ none: {{}} }}\n"));
+    let (_, report) = doctor(command(folder.path(), &["doctor", "one", "--json"])).await;
+    let http = step(&report, "http");
+    assert_eq!(
+        (&http["state"], &http["code"]),
+        (&json!("ok"), &Value::Null),
+        "{http}"
+    );
+    let detail = http["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("it answers HTTP/1.1; 400: ") && !detail.contains("Bad Request"),
+        "{http}"
+    );
+    assert!(http["lines"].to_string().contains("not initialized"), "{http}");
+}
+
+/// A server that wants a login, and says in its metadata what it is called.
+async fn named(name: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let mut resource = json!({ "resource": format!("{origin}/mcp"), "authorization_servers": [origin] });
+    if !name.is_empty() {
+        resource["resource_name"] = json!(name);
+    }
+    let server = json!({
+        "issuer": origin, "authorization_endpoint": format!("{origin}/a"), "token_endpoint": format!("{origin}/t"),
+        "registration_endpoint": format!("{origin}/r"), "code_challenge_methods_supported": ["S256"]
+    });
+    let router = axum::Router::new().fallback(move |uri: axum::http::Uri| {
+        let (status, body) = match uri.path() {
+            "/.well-known/oauth-protected-resource/mcp" => (200, resource.to_string()),
+            "/.well-known/oauth-authorization-server" => (200, server.to_string()),
+            "/mcp" => (401, String::new()),
+            _ => (404, String::new()),
+        };
+        let answer = axum::response::Response::builder().status(status);
+        let answer = answer
+            .header("content-type", "application/json")
+            .body(axum::body::Body::from(body));
+        async move { answer.unwrap() }
+    });
+    let url = format!("{origin}/mcp");
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_added_server_is_called_what_it_calls_itself_else_by_what_was_typed() {
+    for (name, args, file, title) in [
+        ("Acme Mail", &[][..], "acme_mail", "Acme Mail"),
+        ("Acme Mail", &["--id", "post"], "post", "Acme Mail"),
+        ("", &[], "server", "Server"),
+        ("", &["--id", "google_mail"], "google_mail", "Google Mail"),
+    ] {
+        let url = named(name).await;
+        let folder = folder("upstream: { command: [x] }\nauth: { none: {} }\n");
+        let (code, _, err) = run(command(folder.path(), &[&["add", &url], args].concat())).await;
+        assert_eq!(code, Some(0), "{err}");
+        let text = std::fs::read_to_string(folder.path().join(format!("providers.d/{file}.yaml"))).unwrap();
+        assert!(
+            text.contains(&format!("id: {file}\ntitle: \"{title}\"")),
+            "{text}"
+        );
+        assert!(err.contains(&format!("{title} wants a credential")), "{err}");
+    }
+    let folder = folder("upstream: { command: [x] }\nauth: { none: {} }\n");
+    let url = named("").await;
+    for id in ["../out", "Mail", "s_mail", "é", ""] {
+        let (code, _, err) = run(command(folder.path(), &["add", &url, "--id", id])).await;
+        assert_eq!(code, Some(64), "{id}: {err}");
+        assert!(err.contains("is no id"), "{err}");
     }
 }
 

@@ -236,7 +236,7 @@ fn a_malformed_file_is_named_by_place_with_its_cure() {
     for (source, place) in [
         (
             "{ \"mcpServers\": {\n  \"a\": { \"command\": \"x\" \"args\": [] } } }",
-            "bad.json:2:25: ",
+            "bad.json:2:24: ",
         ),
         ("{ \"mcpServers\": [] }", "bad.json:1:17: "),
         ("{ \"mcpServers\": {} }", "bad.json:1:1: "),

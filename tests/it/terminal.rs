@@ -208,6 +208,30 @@ async fn beside_a_gateway_of_the_same_settings_stdio_answers_with_a_link_that_op
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_registration_serves_pages_and_commands_beside_a_gateway_and_without_one() {
+    let authority = Authority::start(&[REVISION]).await;
+    let world = World::builder()
+        .descriptor("tracker", &oauth(&authority))
+        .start()
+        .await;
+    let mut desktop = Desktop::start(command(world.folder.path(), &[]), REVISION).await;
+    let answer = desktop.call(REVISION).await;
+    let url = answer["error"]["data"]["connect_url"].as_str().unwrap();
+    Browser::default().connect(url, &[]).await;
+    let folder = world.folder.path().display().to_string();
+    let command = |account: &str| {
+        let program = env!("CARGO_BIN_EXE_pleiades");
+        format!("cd {folder} && XDG_DATA_HOME={folder}/data {program} connect tracker --account {account}")
+    };
+    connect(&command("two")).await;
+    let mut world = world;
+    world.terminate();
+    world.process.take().unwrap().wait().unwrap();
+    connect(&command("three")).await;
+    assert_eq!(authority.clients(), 1, "one client, with one redirect URI");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_something_else_on_the_gateways_port_is_no_page_of_a_link() {
     let authority = Authority::start(&[REVISION]).await;
     let installation = Installation::new(&oauth(&authority));

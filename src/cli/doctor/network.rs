@@ -9,6 +9,7 @@ use url::{Host, Url};
 
 use super::protocol::trouble;
 use super::step::{StepDetail, StepFailure};
+use pleiades_core::error::Code;
 use pleiades_upstream::{
     ClientTls, Endpoint, HttpProbe, Identity, Permit, Upstreams, is_own_authority, tls_config,
 };
@@ -24,9 +25,13 @@ pub(super) async fn dns(
     within: Duration,
 ) -> Result<(Arc<[SocketAddr]>, Option<String>), StepFailure> {
     let port = url.port_or_known_default().unwrap_or(443);
-    let host = url
-        .host()
-        .ok_or_else(|| StepFailure::new("the URL has no host", "correct `upstream.url`"))?;
+    let host = url.host().ok_or_else(|| {
+        StepFailure::new(
+            Code::UpstreamUnreachable,
+            "the URL has no host",
+            "correct `upstream.url`",
+        )
+    })?;
     let name = url.host_str().unwrap_or_default();
     let (host, is_name) = match host {
         Host::Domain(domain) => (Host::Domain(domain), true),
@@ -40,7 +45,7 @@ pub(super) async fn dns(
         } else {
             "check the name in `upstream.url`, and this machine's DNS"
         };
-        StepFailure::new(format!("`{name}`: {error}"), cure)
+        StepFailure::new(error.code, format!("`{name}`: {}", error.in_full()), cure)
     })?;
     let listed: Vec<String> = addresses
         .iter()
@@ -70,25 +75,24 @@ pub(super) fn proxies(variables: impl IntoIterator<Item = OsString>) -> Vec<Stri
 
 /// The first address that accepts.
 pub(super) async fn tcp(addresses: &[SocketAddr], within: Duration) -> Result<SocketAddr, StepFailure> {
-    let mut last = "no address".to_owned();
+    let mut last = (Code::UpstreamUnreachable, "no address".to_owned());
     for address in addresses {
         match timeout(within, tokio::net::TcpStream::connect(address)).await {
             Ok(Ok(_)) => return Ok(*address),
-            Ok(Err(error)) => last = format!("{address}: {}", reason(&error)),
-            Err(_) => last = format!("{address}: no answer within {within:?}"),
+            Ok(Err(error)) => last = (Code::UpstreamUnreachable, format!("{address}: {error}")),
+            Err(_) => {
+                let passed =
+                    format!("{address}: no connection within `upstream.timeouts.connect` ({within:?})");
+                last = (Code::UpstreamTimeout, passed);
+            }
         }
     }
+    let (code, last) = last;
     Err(StepFailure::new(
+        code,
         last,
         "start the server, or correct host and port in `upstream.url`; look at firewalls between",
     ))
-}
-
-fn reason(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "connection refused: nothing listens there".to_owned(),
-        kind => kind.to_string(),
-    }
 }
 
 /// A handshake of our own, which shows what is wrong with a certificate.
@@ -108,8 +112,13 @@ pub(super) async fn tls(
     match timeout(within, shaking).await {
         Ok(Ok(Ok(text))) => Ok(text.into()),
         Ok(Ok(Err(error))) => Err(refused(&error, has_ca)),
-        Ok(Err(error)) => Err(StepFailure::new(error.to_string(), "this is a bug: report it")),
+        Ok(Err(error)) => Err(StepFailure::new(
+            Code::Internal,
+            error.to_string(),
+            "this is a bug: report it",
+        )),
         Err(_) => Err(StepFailure::new(
+            Code::UpstreamTimeout,
             format!("no handshake within {within:?}"),
             "raise `upstream.timeouts.connect`, or look at the server",
         )),
@@ -152,6 +161,7 @@ fn refused(error: &std::io::Error, has_ca: bool) -> StepFailure {
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let Some(inner) = inner else {
         return StepFailure::new(
+            Code::UpstreamUnreachable,
             format!("no handshake: {error}"),
             "look at the server: it closes the connection, or speaks no TLS",
         );
@@ -186,7 +196,7 @@ fn refused(error: &std::io::Error, has_ca: bool) -> StepFailure {
         }
         _ => "look at the server's TLS",
     };
-    StepFailure::new(inner.to_string(), cure)
+    StepFailure::new(Code::UpstreamUnreachable, inner.to_string(), cure)
 }
 
 /// Any HTTP answer that does not say that this is the wrong place.
@@ -204,10 +214,9 @@ pub(super) async fn http(
         words,
         location,
     } = probe.map_err(|error| trouble(&error))?;
-    let kind = if content_type.is_empty() {
-        "no body"
-    } else {
-        &content_type
+    let kind = match content_type.as_str() {
+        "" => "no body",
+        kind => kind,
     };
     let mut text = format!("{version:?}, {status}, {kind}");
     if !words.is_empty() {
@@ -217,19 +226,42 @@ pub(super) async fn http(
         text = format!("{text}, to {location}");
     }
     let is_json = content_type == "application/json" || content_type == "text/event-stream";
-    let cure = match status {
-        _ if status.is_redirection() => {
-            "redirects are not followed: put the final address into `upstream.url`"
-        }
+    let (code, cure) = match status {
+        _ if status.is_redirection() => (
+            Code::UpstreamProtocol,
+            "redirects are not followed: put the final address into `upstream.url`",
+        ),
         // Unknown methods are 404 for 2026-07-28, but with a JSON-RPC error.
-        StatusCode::NOT_FOUND | StatusCode::GONE if !is_json => {
-            "nothing is at this path: `upstream.url` must be the MCP endpoint itself, often `/mcp`"
-        }
-        StatusCode::FORBIDDEN if content_type == "text/html" => {
-            "a page of a firewall or proxy: have whoever guards the way to the server let this machine through"
-        }
-        _ if status.is_server_error() => "the server fails: look at its log, or try again later",
-        _ => return Ok(text.into()),
+        StatusCode::NOT_FOUND | StatusCode::GONE if !is_json => (
+            Code::UpstreamProtocol,
+            "nothing is at this path: `upstream.url` must be the MCP endpoint itself, often `/mcp`",
+        ),
+        StatusCode::FORBIDDEN if content_type == "text/html" => (
+            Code::UpstreamProtocol,
+            "a page of a firewall or proxy: have whoever guards the way to the server let this machine through",
+        ),
+        _ if status.is_server_error() && !is_json => (
+            Code::UpstreamUnreachable,
+            "the server fails: look at its log, or try again later",
+        ),
+        _ => return Ok(answering(status, version, (text, words))),
     };
-    Err(StepFailure::new(text, cure))
+    Err(StepFailure::new(code, text, cure))
+}
+
+/// What an answer to a question that begins nothing says of a server: that it is there.
+fn answering(status: StatusCode, version: http::Version, (text, words): (String, String)) -> StepDetail {
+    let meaning = match status {
+        _ if status.is_success() => return text.into(),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "it wants a credential, or refuses this one",
+        StatusCode::TOO_MANY_REQUESTS => "it limits our requests",
+        _ => "a request that begins no session is refused by many MCP servers",
+    };
+    StepDetail {
+        detail: format!("it answers {version:?}; {}: {meaning}", status.as_u16()),
+        lines: (!words.is_empty())
+            .then(|| format!("in its words: {words}"))
+            .into_iter()
+            .collect(),
+    }
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::step::{StepDetail, StepFailure, Steps};
 use crate::app::{App, Services};
+use pleiades_core::error::Code;
 use pleiades_core::secret::Secret;
 use pleiades_core::time::{rfc3339, unix_now};
 use pleiades_core::web::Prober;
@@ -23,6 +24,8 @@ use pleiades_credential::{AccountKey, Connection, Signature, pinned, user_accoun
 const CREDENTIAL: Duration = Duration::from_secs(30);
 /// Timeout for the store.
 const STORE: Duration = Duration::from_secs(20);
+/// What the redirect URI of a client of one's own is called.
+const REGISTER: &str = "redirect URI to register";
 /// Accounts that are listed.
 const SHOWN: usize = 12;
 
@@ -53,8 +56,11 @@ impl LoginCheck<'_> {
                 self.scopes(steps, &services, &server, challenge.as_ref());
             }
             Err(trouble) => {
+                let code = self.undiscovered(trouble.kind);
                 let cure = trouble.cure.unwrap_or_else(|| cure(trouble.kind).to_owned());
-                steps.end("discovery", began, Err(StepFailure::new(trouble.message, cure)));
+                let mut failure = StepFailure::new(code, trouble.message, cure);
+                failure.lines = self.possible_callbacks(&services);
+                steps.end("discovery", began, Err(failure));
                 steps.skip_all(&["registration", "scopes"], "discovery");
             }
         }
@@ -72,6 +78,30 @@ impl LoginCheck<'_> {
             return None;
         }
         self.account(steps, &services).await
+    }
+
+    /// What callers without a token are answered while the authorization server cannot be worked with.
+    fn undiscovered(&self, kind: OAuthErrorKind) -> Code {
+        match (self.connection.grant, kind) {
+            (GrantType::AuthorizationCode, _) => Code::NeedsAuth,
+            (GrantType::ClientCredentials, OAuthErrorKind::Transient) => Code::CredentialTimeout,
+            (GrantType::ClientCredentials, _) => Code::UpstreamAuth,
+        }
+    }
+
+    /// The redirect URIs of which one is used: which one says the authorization server.
+    fn possible_callbacks(&self, services: &Services) -> Vec<String> {
+        if self.connection.grant != GrantType::AuthorizationCode {
+            return Vec::new();
+        }
+        let endpoints = &services.exchange.accounts.broker.endpoints;
+        let (all, own) = (
+            endpoints.redirect_uri(None),
+            endpoints.redirect_uri(Some(&self.connection.provider)),
+        );
+        vec![format!(
+            "redirect URI: {all} or {own}, which one is known once the authorization server answers"
+        )]
     }
 
     /// Whether a guessed authorization endpoint answers.
@@ -130,11 +160,18 @@ impl LoginCheck<'_> {
         let doubtful = server.unpublished.as_ref();
         if let Some(unpublished) = doubtful.filter(|it| !is_there || it.has_moved()) {
             let cure = unpublished.cure().to_owned();
-            return Err(StepFailure { detail, cure, lines });
+            let code = self.undiscovered(OAuthErrorKind::Metadata);
+            return Err(StepFailure {
+                code,
+                detail,
+                cure,
+                lines,
+            });
         }
         let people = self.connection.grant == GrantType::AuthorizationCode;
         if people && self.connection.pkce == Pkce::Auto && pkce != "PKCE S256" {
             return Err(StepFailure {
+                code: Code::NeedsAuth,
                 detail,
                 cure: oauth::without_s256(server.challenge_methods.as_deref()).to_owned(),
                 lines,
@@ -149,19 +186,25 @@ impl LoginCheck<'_> {
         let people = self.connection.grant == GrantType::AuthorizationCode;
         let callbacks = broker.endpoints.redirect_uris(self.connection, server);
         let callback = callbacks.first().cloned().unwrap_or_default();
-        let uris = || callback_lines(&callbacks);
+        let uris = |what: &str| match people {
+            true => callback_lines(&callbacks, what),
+            false => Vec::new(),
+        };
         let found = match broker.clients.choice(self.connection, server).await {
             Ok(ClientChoice::Declared(id)) => {
-                let mut lines = if people { uris() } else { Vec::new() };
+                let mut lines = uris(REGISTER);
                 let detail = format!("the descriptor's client `{id}`");
                 let secret = self.secret(services, server, &mut lines).await;
                 secret.map(|()| StepDetail { detail, lines })
             }
             Ok(ClientChoice::MetadataDocument(url)) => {
-                Ok(format!("our client metadata document {url}").into())
+                let detail = format!("our client metadata document {url}");
+                let lines = uris("redirect URI");
+                Ok(StepDetail { detail, lines })
             }
             Ok(ClientChoice::Registered { id, unanswered }) => {
                 let mut found = StepDetail::from(format!("registered as `{id}`, and kept"));
+                found.lines = uris("redirect URI");
                 if unanswered > 0 {
                     found.lines.push(format!(
                         "{unanswered} flows have begun since one came back: the next one asks whether the server still \
@@ -172,14 +215,17 @@ impl LoginCheck<'_> {
                 Ok(found)
             }
             Ok(ClientChoice::CanRegister(url)) => {
-                Ok(format!("none yet: one is registered at {url} when somebody connects").into())
+                let detail = format!("none yet: one is registered at {url} when somebody connects");
+                let lines = uris("redirect URI");
+                Ok(StepDetail { detail, lines })
             }
             Ok(ClientChoice::None) => Err(StepFailure {
+                code: self.undiscovered(OAuthErrorKind::Client),
                 detail: "the server lets no client register, and the descriptor names none".to_owned(),
                 cure: format!(
                     "make an application at the provider with the redirect URI {callback}, and write its `client_id`"
                 ),
-                lines: uris(),
+                lines: uris(REGISTER),
             }),
             Err(fault) => Err(stored(fault)),
         };
@@ -202,7 +248,8 @@ impl LoginCheck<'_> {
         match pinned.map_err(stored)? {
             Some(pinned) if pinned.issuer != issuer => {
                 let (detail, cure) = pinned::refusal(self.connection, &pinned, issuer);
-                return Err(StepFailure::new(detail, cure));
+                let code = self.undiscovered(OAuthErrorKind::Metadata);
+                return Err(StepFailure::new(code, detail, cure));
             }
             Some(pinned) => lines.push(format!(
                 "its secret goes to {} alone, where it was first used",
@@ -278,11 +325,13 @@ impl LoginCheck<'_> {
                 Ok(String::from("it is reached, and lets us read, write, list and remove").into())
             }
             Ok(Ok(false)) => Err(StepFailure::new(
+                Code::CredentialStore,
                 "what was written is not read back",
                 "a standby that lags may answer: look at the store's cluster",
             )),
             Ok(Err(fault)) => Err(stored(fault)),
             Err(_elapsed) => Err(StepFailure::new(
+                Code::CredentialStore,
                 format!("no answer within {STORE:?}"),
                 "look whether the store is reachable from here, and how busy it is",
             )),
@@ -296,6 +345,7 @@ impl LoginCheck<'_> {
         let found = match signature.ready().await {
             Ok(_) => Ok("a token of the gateway's own was had".to_owned().into()),
             Err(error) => Err(StepFailure::new(
+                error.code,
                 super::protocol::trouble(&error).detail,
                 "check `client_id`, its secret or key and `token_auth` in `auth.client_credentials`",
             )),
@@ -328,7 +378,6 @@ impl LoginCheck<'_> {
         };
         let lines: Vec<String> = accounts.iter().take(SHOWN).map(line).collect();
         let who = format!("{}/{}", principal.tenant, principal.user);
-        let id = &self.connection.provider;
         let (account, signature, found) = match manager.grant(&ask, CREDENTIAL).await {
             Ok(granted) => {
                 let detail = format!("`{}` of {who} is used", granted.account);
@@ -339,17 +388,8 @@ impl LoginCheck<'_> {
                 )
             }
             Err(refused) => {
-                let cure = match &refused {
-                    GrantError::NotConnected { .. } | GrantError::Expired { .. } => {
-                        format!("run `pleiades connect {id}`")
-                    }
-                    GrantError::Ambiguous { .. } => format!("run `pleiades accounts default {id} ACCOUNT`"),
-                    GrantError::Unavailable { .. } => "look at the store".to_owned(),
-                    GrantError::Waiting { .. } => "try again in a moment".to_owned(),
-                };
-                let detail = format!("{who}: {}", refused.error(self.connection));
                 let first = accounts.first().map(|account| Arc::clone(&account.id));
-                (first, None, Err(StepFailure { detail, cure, lines }))
+                (first, None, Err(self.ungranted(&who, &refused, lines)))
             }
         };
         steps.end("credential", began, found);
@@ -365,11 +405,31 @@ impl LoginCheck<'_> {
         signature
     }
 
+    /// Why no account is used.
+    fn ungranted(&self, who: &str, refused: &GrantError, lines: Vec<String>) -> StepFailure {
+        let id = &self.connection.provider;
+        let cure = match refused {
+            GrantError::NotConnected { .. } | GrantError::Expired { .. } => {
+                format!("run `pleiades connect {id}`")
+            }
+            GrantError::Ambiguous { .. } => format!("run `pleiades accounts default {id} ACCOUNT`"),
+            GrantError::Unavailable { .. } => "look at the store".to_owned(),
+            GrantError::Waiting { .. } => "try again in a moment".to_owned(),
+        };
+        let error = refused.error(self.connection);
+        StepFailure {
+            code: error.code,
+            detail: format!("{who}: {error}"),
+            cure,
+            lines,
+        }
+    }
+
     /// State of an account's renewal; with `--refresh` it is renewed.
     async fn renewal(&self, services: &Services, key: &AccountKey) -> Result<StepDetail, StepFailure> {
         let manager = &services.exchange.accounts.manager;
         let record = manager.record(key).await.map_err(stored)?;
-        let gone = || StepFailure::new("the account is gone", "connect it again");
+        let gone = || StepFailure::new(Code::NeedsAuth, "the account is gone", "connect it again");
         let record = record.ok_or_else(gone)?;
         self.sent.lock().clone_from(&record.source.resource);
         if self.refresh {
@@ -387,14 +447,19 @@ impl LoginCheck<'_> {
                     Err(
                         match record.and_then(|it| it.refusal.clone().map(|refusal| (it, refusal))) {
                             Some((record, refusal)) => StepFailure::new(
+                                Code::TokenExpired,
                                 format!("the provider refuses to renew it: {}", refusal.why),
                                 self.connecting(&record, &refusal).unwrap_or(connect),
                             ),
-                            None => StepFailure::new("the provider has ended the connection", connect),
+                            None => {
+                                let why = "the provider has ended the connection";
+                                StepFailure::new(Code::TokenExpired, why, connect)
+                            }
                         },
                     )
                 }
                 RefreshOutcome::Unhealthy => Err(StepFailure::new(
+                    Code::CredentialTimeout,
                     "the authorization server did not renew it now",
                     "look at the log for why; it is tried again by itself",
                 )),
@@ -428,11 +493,15 @@ impl LoginCheck<'_> {
         let cure = refusal.and_then(|refusal| self.connecting(record, refusal));
         Some(match (record.ended.map(EndReason::as_str), refusal) {
             (Some(ended), Some(refusal)) => StepFailure::new(
+                Code::TokenExpired,
                 format!("it has ended ({ended}): {}", refusal.why),
                 cure.unwrap_or(connect),
             ),
-            (Some(ended), None) => StepFailure::new(format!("it has ended: {ended}"), connect),
+            (Some(ended), None) => {
+                StepFailure::new(Code::TokenExpired, format!("it has ended: {ended}"), connect)
+            }
             (None, Some(refusal)) => StepFailure::new(
+                Code::TokenExpired,
                 format!("the provider refused to renew it: {}", refusal.why),
                 cure.unwrap_or_else(|| format!("{connect}, if asking again (`--refresh`) does not help")),
             ),
@@ -464,6 +533,7 @@ impl LoginCheck<'_> {
         };
         if record.tokens.refresh.is_none() {
             return Err(StepFailure {
+                code: Code::TokenExpired,
                 detail: format!("there is no refresh token: the access token ends {}", rfc3339(ends)),
                 cure: "ask for one, often with the scope `offline_access` or `parameters: { access_type: offline }`, \
                        and connect again"
@@ -477,6 +547,7 @@ impl LoginCheck<'_> {
         let detail = format!("{when} {}, at {}", rfc3339(due), record.source.token_endpoint);
         if record.failures >= 3 {
             return Err(StepFailure {
+                code: Code::CredentialTimeout,
                 detail,
                 cure: format!(
                     "look whether the token endpoint is reached from here: `pleiades doctor {} --refresh` tries it",
@@ -489,13 +560,13 @@ impl LoginCheck<'_> {
     }
 }
 
-/// Redirect URIs that an own client needs registered.
-fn callback_lines(callbacks: &[String]) -> Vec<String> {
+/// Redirect URIs of sign-ins, the one of browsers first, called `what`.
+fn callback_lines(callbacks: &[String], what: &str) -> Vec<String> {
     callbacks
         .iter()
         .enumerate()
         .map(|(index, uri)| match index {
-            0 => format!("redirect URI to register: {uri}"),
+            0 => format!("{what}: {uri}"),
             _ => format!(
                 "for `pleiades connect` beside no running gateway, if the provider takes any port: {uri}"
             ),
@@ -547,5 +618,9 @@ fn stored(fault: Fault) -> StepFailure {
             "look at mount and prefix: the mount must be of version 2 of the key-value engine"
         }
     };
-    StepFailure::new(format!("the credential store: {fault}"), cure)
+    StepFailure::new(
+        Code::CredentialStore,
+        format!("the credential store: {fault}"),
+        cure,
+    )
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::step::{StepDetail, StepFailure};
+use pleiades_core::error::Code;
 use pleiades_core::secret::Secret;
 
 /// Finds a program as the operating system will: a path from the descriptor's folder, a name in PATH.
@@ -23,10 +24,12 @@ pub(super) fn find(
         return match is_program(&path) {
             true => Ok(path.display().to_string().into()),
             false if path.exists() => Err(StepFailure::new(
+                Code::UpstreamUnreachable,
                 format!("{} may not be executed", path.display()),
                 "make it executable: `chmod +x`",
             )),
             false => Err(StepFailure::new(
+                Code::UpstreamUnreachable,
                 format!("{} does not exist", path.display()),
                 "correct `upstream.command`; a path is relative to the descriptor's folder",
             )),
@@ -49,6 +52,7 @@ pub(super) fn find(
     found.map(|path| path.display().to_string().into()).ok_or_else(|| {
         let count = folders(&path).count();
         StepFailure::new(
+            Code::UpstreamUnreachable,
             format!("`{name}` is in none of the {count} folders of PATH"),
             format!("install `{name}`, write its whole path in `upstream.command`, or set PATH in `upstream.env`"),
         )
@@ -63,6 +67,7 @@ fn own_program() -> Result<StepDetail, StepFailure> {
             Ok(format!("this very program, {}", file.display()).into())
         }
         Err(cause) => Err(StepFailure::new(
+            Code::UpstreamUnreachable,
             format!("where this very program is cannot be found out: {cause}"),
             "write the whole path of `pleiades` in `upstream.command`",
         )),

@@ -33,13 +33,11 @@ pub(super) fn trouble(error: &Error) -> StepFailure {
         Code::UpstreamAuth => "put a credential that the server accepts where the descriptor reads it",
         Code::UpstreamError => "read the provider's message: it is the provider's, not ours",
         _ => {
-            return StepFailure::new(
-                detail,
-                format!("`pleiades explain {}` says more", error.code.as_str()),
-            );
+            let cure = format!("`pleiades explain {}` says what to do", error.code.as_str());
+            return StepFailure::new(error.code, detail, cure);
         }
     };
-    StepFailure::new(detail, cure)
+    StepFailure::new(error.code, detail, cure)
 }
 
 /// Who the server says it is, and what it speaks.
@@ -100,6 +98,7 @@ pub(super) fn lists(survey: &Survey) -> Result<StepDetail, StepFailure> {
     match &survey.incomplete {
         None => Ok(StepDetail { detail, lines }),
         Some(why) => Err(StepFailure {
+            code: Code::UpstreamProtocol,
             detail: format!("{detail}; a list is incomplete: {why}"),
             cure: "the server declares what it does not answer: look at its log".to_owned(),
             lines,

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::step::{Redactor, StepDetail, StepFailure, Steps};
 use crate::cli::{exit, ui};
+use pleiades_core::error::Code;
 use pleiades_descriptor::reader::{Kind, Node, Pos, near, reference_names, resolved_tree};
 use pleiades_descriptor::{Auth, Descriptor, DescriptorFile, Fault, ReadContext, Severity};
 
@@ -99,6 +100,7 @@ impl DescriptorSource {
         let file = self.read.file.display();
         let sound = if own.iter().any(|fault| fault.is_fatal()) {
             Err(StepFailure {
+                code: Code::UnknownProvider,
                 detail: format!("{file} is broken"),
                 cure: format!("correct it; `pleiades check {file}` says all of it"),
                 lines: shown(&own),
@@ -120,7 +122,7 @@ impl DescriptorSource {
         let is_resolved = match references.iter().find(|fault| fault.severity != Severity::Note) {
             Some(first) => {
                 let cure = first.cure.clone().unwrap_or_else(|| "correct it".to_owned());
-                let mut trouble = StepFailure::new("a reference has no value", cure);
+                let mut trouble = StepFailure::new(Code::UnknownProvider, "a reference has no value", cure);
                 trouble.lines = shown(&references);
                 steps.end("references", began, Err(trouble))
             }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::cli::ui::{self, BOLD, DIM, GREEN, RED};
+use pleiades_core::error::Code;
 
 /// Longest sentence or line, in characters.
 const LONGEST: usize = 400;
@@ -34,6 +35,8 @@ pub(super) struct StepDetail {
 
 #[derive(Debug)]
 pub(super) struct StepFailure {
+    /// What answers and the log call it while this step fails.
+    pub(super) code: Code,
     pub(super) detail: String,
     pub(super) cure: String,
     pub(super) lines: Vec<String>,
@@ -47,8 +50,9 @@ impl From<String> for StepDetail {
 }
 
 impl StepFailure {
-    pub(super) fn new(detail: impl Into<String>, cure: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, detail: impl Into<String>, cure: impl Into<String>) -> Self {
         Self {
+            code,
             detail: detail.into(),
             cure: cure.into(),
             lines: Vec::new(),
@@ -84,28 +88,33 @@ impl Steps {
     ) -> bool {
         match found {
             Ok(StepDetail { detail, lines }) => {
-                self.add(name, StepState::Ok, began.elapsed(), (detail, None, lines))
+                let text = self.text(&detail, None, &lines);
+                self.add(name, StepState::Ok, began.elapsed(), text);
+                true
             }
-            Err(StepFailure { detail, cure, lines }) => {
-                self.add(
-                    name,
-                    StepState::Failed,
-                    began.elapsed(),
-                    (detail, Some(cure), lines),
-                );
-                return false;
+            Err(failure) => {
+                let mut text = self.text(&failure.detail, Some(&failure.cure), &failure.lines);
+                text.code = Some(failure.code);
+                self.add(name, StepState::Failed, began.elapsed(), text);
+                false
             }
         }
-        true
     }
 
     pub(super) fn skip(&mut self, name: &'static str, why: impl Into<String>) {
-        self.add(
-            name,
-            StepState::Skipped,
-            Duration::ZERO,
-            (why.into(), None, Vec::new()),
-        );
+        let text = self.text(&why.into(), None, &[]);
+        self.add(name, StepState::Skipped, Duration::ZERO, text);
+    }
+
+    /// What a step says, without what must not be printed.
+    fn text(&self, detail: &str, cure: Option<&str>, lines: &[String]) -> StepText {
+        let redact = |text: &str| self.redactor.redact(text);
+        StepText {
+            code: None,
+            detail: redact(detail),
+            cure: cure.map(redact),
+            lines: lines.iter().map(|line| redact(line)).collect(),
+        }
     }
 
     /// Skips steps that make no sense after one that failed.
@@ -125,27 +134,19 @@ impl Steps {
         self.failed == 0
     }
 
-    fn add(
-        &mut self,
-        name: &'static str,
-        state: StepState,
-        took: Duration,
-        (detail, cure, lines): (String, Option<String>, Vec<String>),
-    ) {
+    fn add(&mut self, name: &'static str, state: StepState, took: Duration, text: StepText) {
         self.failed += usize::from(state == StepState::Failed);
-        let detail = self.redactor.redact(&detail);
-        let cure = cure.map(|cure| self.redactor.redact(&cure));
-        let lines: Vec<String> = lines.iter().map(|line| self.redactor.redact(line)).collect();
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         if !self.json {
-            print(name, state, millis, (&detail, cure.as_deref(), &lines));
+            print(name, state, millis, &text);
         }
         self.done.push(json!({
             "step": name,
             "state": state.as_str(),
-            "detail": detail,
-            "cure": cure,
-            "lines": lines,
+            "code": text.code.map(Code::as_str),
+            "detail": text.detail,
+            "cure": text.cure,
+            "lines": text.lines,
             "duration_ms": millis,
         }));
     }
@@ -156,7 +157,17 @@ impl Steps {
     }
 }
 
-fn print(name: &str, state: StepState, millis: u64, (detail, cure, lines): (&str, Option<&str>, &[String])) {
+/// A step as it is printed.
+#[derive(Debug)]
+struct StepText {
+    code: Option<Code>,
+    detail: String,
+    cure: Option<String>,
+    lines: Vec<String>,
+}
+
+fn print(name: &str, state: StepState, millis: u64, text: &StepText) {
+    let detail = &text.detail;
     let style = match state {
         StepState::Ok => GREEN,
         StepState::Failed => RED,
@@ -171,11 +182,18 @@ fn print(name: &str, state: StepState, millis: u64, (detail, cure, lines): (&str
     ui::out(format_args!(
         "{style}{word:<7}{style:#}  {BOLD}{name:<12}{BOLD:#}  {detail}{took}"
     ));
-    for line in lines {
+    for line in &text.lines {
         ui::out(format_args!("{:25}{DIM}{line}{DIM:#}", ""));
     }
-    if let Some(cure) = cure {
+    if let Some(cure) = &text.cure {
         ui::out(format_args!("{:23}→ {cure}", ""));
+    }
+    if let Some(code) = text.code {
+        let code = code.as_str();
+        ui::out(format_args!(
+            "{:25}{DIM}`pleiades explain {code}` says more{DIM:#}",
+            ""
+        ));
     }
 }
 

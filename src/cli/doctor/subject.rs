@@ -11,6 +11,7 @@ use super::{network, program, protocol};
 use crate::app::App;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::tail::Tail;
+use pleiades_credential::oauth::{RefusalCause, challenge};
 use pleiades_credential::{CallerKeys, Connection, ProviderAuth};
 use pleiades_descriptor::{Descriptor, Protocol, ReadContext, settings};
 use pleiades_gateway::catalog::{Provider, examine};
@@ -110,6 +111,7 @@ impl Subject {
                     program::find(command, env, folder, &minimal)
                 } else {
                     Err(StepFailure::new(
+                        Code::UnknownProvider,
                         "descriptors may not start processes here",
                         "write `commands: true` in `pleiades.yaml` if that is meant",
                     ))
@@ -320,14 +322,17 @@ impl Subject {
     fn refused(&self, error: &Error) -> StepFailure {
         let mut trouble = match &self.credential {
             Credential::Given(what) => StepFailure::new(
+                error.code,
                 format!("the server refused {what}"),
                 "put a valid key where the descriptor reads it; check header and prefix in `auth`",
             ),
             Credential::Login => StepFailure::new(
+                account_code(error),
                 "the server refused the account's token",
                 self.refused_token_cure(),
             ),
             Credential::Unneeded | Credential::Missing(_) => StepFailure::new(
+                error.code,
                 "the server wants a credential, and `auth` is `none`",
                 "write `auth: { oauth: {} }`, or `auth: { api_key: { value: \"${NAME}\" } }`",
             ),
@@ -369,6 +374,18 @@ impl Subject {
                 steps.end("lists", began, protocol::lists(&survey));
             }
         }
+    }
+}
+
+/// What callers are answered when the provider refuses their account's token: that it ended, or that it lacks
+/// rights.
+fn account_code(error: &Error) -> Code {
+    let Some((status, header)) = error.refusal.as_deref() else {
+        return Code::TokenExpired;
+    };
+    match challenge(*status, header.as_deref()).cause() {
+        RefusalCause::Token => Code::TokenExpired,
+        RefusalCause::Scope | RefusalCause::Other => Code::CapabilityMiss,
     }
 }
 

@@ -20,6 +20,15 @@ const WRONG_ESCAPE: (&str, &str) = (
     "a text with a wrong escape or a control character",
     "a backslash is written `\\\\`",
 );
+/// Tokens of JSON, and comments.
+const STRICT: ScannerOptions = ScannerOptions {
+    allow_single_quoted_strings: false,
+    allow_hexadecimal_numbers: false,
+    allow_unary_plus_numbers: false,
+    allow_bare_decimal_point_numbers: false,
+    allow_non_finite_numbers: false,
+    allow_extended_string_escapes: false,
+};
 const WRONG_NUMBER: (&str, &str) = ("not a number of JSON", "write a text in double quotes");
 
 /// Reads a whole file; fails with the first fault of its syntax.
@@ -50,15 +59,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<DocumentNode, SyntaxFault> {
 
 /// Refuses what the parser accepts: line breaks in texts, and numbers that letters follow.
 fn check_tokens(text: &str) -> Result<(), SyntaxFault> {
-    let options = ScannerOptions {
-        allow_single_quoted_strings: false,
-        allow_hexadecimal_numbers: false,
-        allow_unary_plus_numbers: false,
-        allow_bare_decimal_point_numbers: false,
-        allow_non_finite_numbers: false,
-        allow_extended_string_escapes: false,
-    };
-    let mut scanner = Scanner::new(text, &options);
+    let mut scanner = Scanner::new(text, &STRICT);
     loop {
         let token = scanner.scan();
         let (start, end) = (scanner.token_start(), scanner.token_end());
@@ -82,6 +83,21 @@ fn goes_on(char: char) -> bool {
     char.is_ascii_alphanumeric() || matches!(char, '+' | '-' | '.')
 }
 
+/// Where the last token before an offset ends, comments left out: where something is missing, it is missing there.
+fn written_before(text: &str, offset: usize) -> usize {
+    let mut scanner = Scanner::new(text, &STRICT);
+    let mut end = 0;
+    while let Ok(Some(token)) = scanner.scan() {
+        if scanner.token_start() >= offset {
+            break;
+        }
+        if !matches!(token, Token::CommentLine(_) | Token::CommentBlock(_)) {
+            end = scanner.token_end();
+        }
+    }
+    end
+}
+
 fn ended(text: &str) -> SyntaxFault {
     let cure = "it is cut off: save it again as a whole";
     fault_at(text, text.len(), "the file ends within a value", cure)
@@ -101,11 +117,14 @@ fn fault(text: &str, start: usize, kind: &ParseErrorKind) -> SyntaxFault {
         E::UnexpectedTokenInObject | E::ExpectedStringObjectProperty => {
             ("a key was expected", "keys stand in double quotes")
         }
-        E::ExpectedColonAfterObjectKey => (
-            "`:` was expected after a key",
-            "look at the end of the line before",
-        ),
-        E::ExpectedComma => ("`,` was expected", "look at the end of the line before"),
+        E::ExpectedColonAfterObjectKey => {
+            let message = "`:` is missing after a key";
+            return fault_at(text, written_before(text, start), message, "write it here");
+        }
+        E::ExpectedComma => {
+            let message = "`,` is missing between two values";
+            return fault_at(text, written_before(text, start), message, "write it here");
+        }
         E::MultipleRootJsonValues => (
             "more follows after the end of the document",
             "keep one JSON object",
@@ -208,7 +227,6 @@ mod tests {
 
     #[test]
     fn a_fault_is_named_by_its_place() {
-        assert_eq!(wrong("{\n  \"a\": 1\n  \"b\": 2\n}"), (3, 3));
         assert_eq!(wrong("{\n  'a': 1 }"), (2, 3));
         assert_eq!(wrong("{\"a\": {\"b\": 1"), (1, 14));
         assert_eq!(wrong("{\"a\": 1, \"a\": 2}"), (1, 10));
@@ -219,6 +237,15 @@ mod tests {
         assert_eq!(parse(b"{\n\"a\xff").unwrap_err().at, Pos { line: 2, column: 3 });
         assert_eq!(wrong(""), (1, 1));
         assert_eq!(wrong(&"[".repeat(5000)), (1, 513));
+    }
+
+    #[test]
+    fn what_is_missing_is_named_where_it_is_missing() {
+        assert_eq!(wrong("{\n  \"a\": 1\n  \"b\": 2\n}"), (2, 9));
+        assert_eq!(wrong("{\"a\": 1 \"b\": 2}"), (1, 8));
+        assert_eq!(wrong("{\"a\": [\"é\" \"y\"]}"), (1, 11));
+        assert_eq!(wrong("{\"a\": {} // note, with a comma\n \"b\": 2}"), (1, 9));
+        assert_eq!(wrong("{\"a\" 1}"), (1, 5));
     }
 
     #[test]

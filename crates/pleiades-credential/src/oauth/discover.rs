@@ -48,6 +48,7 @@ pub async fn discover(
     };
     if let Some(resource) = resource {
         server.resource = Some(resource.resource);
+        server.resource_name = resource.name;
         server.resource_scopes = resource.scopes;
     }
     Ok(amended(server, connection))

@@ -281,6 +281,7 @@ fn read(
         iss_supported: fetch::flag(found, "authorization_response_iss_parameter_supported"),
         metadata_documents: fetch::flag(found, "client_id_metadata_document_supported"),
         resource: None,
+        resource_name: None,
         resource_scopes: None,
         unpublished: None,
     })

@@ -72,6 +72,8 @@ pub struct AuthServer {
     pub metadata_documents: bool,
     /// `resource` of the protected resource's metadata.
     pub resource: Option<String>,
+    /// `resource_name` of the protected resource's metadata.
+    pub resource_name: Option<String>,
     /// `scopes_supported` of the protected resource's metadata.
     pub resource_scopes: Option<Vec<String>>,
     /// Where nothing is published and the endpoints are guesses: what was at the places instead.

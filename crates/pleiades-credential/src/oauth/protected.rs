@@ -12,6 +12,7 @@ use pleiades_core::web::HttpClient;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ResourceMetadata {
     pub(super) resource: String,
+    pub(super) name: Option<String>,
     pub(super) servers: Vec<String>,
     pub(super) scopes: Option<Vec<String>>,
 }
@@ -147,6 +148,7 @@ fn read(
     }
     Ok(ResourceMetadata {
         resource,
+        name: fetch::text(found, "resource_name"),
         servers: fetch::list(found, "authorization_servers").unwrap_or_default(),
         scopes: fetch::list(found, "scopes_supported").filter(|all| !all.is_empty()),
     })

@@ -10,7 +10,7 @@ use std::{
 use anstyle::{AnsiColor, Style};
 
 use pleiades_descriptor::settings::{self, Overrides, Settings};
-use pleiades_descriptor::{DescriptorFile, Fault, Severity};
+use pleiades_descriptor::{Auth, DescriptorFile, Fault, Severity};
 
 /// What to check and how.
 #[derive(Debug, Clone, Default)]
@@ -158,7 +158,17 @@ fn installation(config: Option<&Path>, options: &Options, found: &mut CheckResul
         insert(found, no_vault(file, why));
     }
     match pleiades_descriptor::files(&folder) {
-        Ok(files) => read(&files, &loaded.settings, options, found),
+        Ok(files) => {
+            let connects = read(&files, &loaded.settings, options, found);
+            let access = &loaded.settings.access;
+            if let (Some(file), Some(place)) = (loaded.file, loaded.access_at)
+                && !access.api_keys.is_empty()
+                && access.login.is_none()
+                && let Some(provider) = connects
+            {
+                insert(found, asks_for_keys(file, place, &provider));
+            }
+        }
         Err(_) if !is_known => {}
         Err(error) => {
             let mut fault = no_folder(&folder, &error);
@@ -191,7 +201,7 @@ fn descriptors(paths: &[&PathBuf], options: &Options, found: &mut CheckResult) {
     }
     let mut once = std::collections::BTreeSet::new();
     files.retain(|file| once.insert(identity(file)));
-    read(&files, &loaded.settings, options, found);
+    let _connects = read(&files, &loaded.settings, options, found);
 }
 
 /// The same for every spelling of a path; links stay apart.
@@ -204,7 +214,13 @@ fn identity(file: &Path) -> PathBuf {
     folder.join(file.file_name().unwrap_or_default())
 }
 
-fn read(files: &[PathBuf], settings: &Settings, options: &Options, found: &mut CheckResult) {
+/// Answers an enabled provider whose users connect accounts of their own, where there is one.
+fn read(
+    files: &[PathBuf],
+    settings: &Settings,
+    options: &Options,
+    found: &mut CheckResult,
+) -> Option<String> {
     let world = settings::read_context(settings);
     let mut reads: Vec<DescriptorFile> = files
         .iter()
@@ -215,9 +231,15 @@ fn read(files: &[PathBuf], settings: &Settings, options: &Options, found: &mut C
         online::check(&mut reads, &world);
     }
     found.files += reads.len();
+    let connects = |read: &&DescriptorFile| {
+        let auth = read.descriptor.as_ref().map(|descriptor| &descriptor.auth);
+        read.enabled && matches!(auth, Some(Auth::Oauth(_)))
+    };
+    let connects = reads.iter().find(connects).and_then(|read| read.id.clone());
     found
         .faults
         .extend(reads.into_iter().flat_map(|read| read.faults));
+    connects
 }
 
 /// Adds a fault of the settings before those that follow it in their file.
@@ -226,6 +248,20 @@ fn insert(found: &mut CheckResult, fault: Fault) {
         |other: &Fault| other.file == fault.file && (other.line, other.column) > (fault.line, fault.column);
     let index = found.faults.iter().position(is_later);
     found.faults.insert(index.unwrap_or(found.faults.len()), fault);
+}
+
+fn asks_for_keys(file: PathBuf, (line, column): (usize, usize), provider: &str) -> Fault {
+    Fault {
+        file,
+        line,
+        column,
+        field: "access.login".to_owned(),
+        message: format!(
+            "people who connect an account of `{provider}` are asked for their API key on the connect page"
+        ),
+        cure: Some("with `access.login` they log in instead; docs/PEOPLE.md says how".to_owned()),
+        severity: Severity::Note,
+    }
 }
 
 fn is_unparsed(fault: &Fault) -> bool {

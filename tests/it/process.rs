@@ -459,3 +459,33 @@ async fn stdio_ends_when_told_to_and_its_children_with_it() {
         })
         .await;
 }
+
+#[test]
+fn check_notes_that_people_are_asked_for_their_key_where_they_cannot_log_in() {
+    let keys = "access:\n  api_keys:\n    - { name: ann, tenant: acme, user: ann, sha256: DIGEST }\n"
+        .replace("DIGEST", &"a1".repeat(32));
+    let login = "  login: { issuer: https://login.example.com, client_id: pleiades, tenant: acme }\n";
+    let provider = "id: mail\nupstream: { url: https://mail.example.com/mcp }\nauth: { oauth: {} }\n";
+    let note = "pleiades.yaml:2:3: access.login: note: people who connect an account of `mail` are asked for their \
+                API key on the connect page";
+    for (settings, provider, is_noted) in [
+        (keys.clone(), provider.to_owned(), true),
+        (format!("{keys}{login}"), provider.to_owned(), false),
+        (keys.clone(), format!("enabled: false\n{provider}"), false),
+        (keys, provider.replace("oauth", "none"), false),
+        ("name: alone\n".to_owned(), provider.to_owned(), false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("providers.d")).unwrap();
+        std::fs::write(folder.path().join("pleiades.yaml"), &settings).unwrap();
+        std::fs::write(folder.path().join("providers.d/mail.yaml"), &provider).unwrap();
+        let done = Command::new(env!("CARGO_BIN_EXE_pleiades"))
+            .args(["check", "--strict"])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(done.stdout).unwrap();
+        assert_eq!(text.contains(note), is_noted, "{settings}{provider}{text}");
+        assert_eq!(text.contains("docs/PEOPLE.md"), is_noted, "{text}");
+    }
+}

@@ -40,15 +40,21 @@ pub fn load(explicit: Option<&Path>, overrides: &Overrides) -> LoadedSettings {
             settings,
             file: None,
             providers_at: None,
+            access_at: None,
             faults: report.finish(),
         };
     };
     let mut report = Report::new(&file);
-    let (settings, providers_at) = read(&file, overrides, &mut report);
+    let (settings, root) = read(&file, overrides, &mut report);
+    let at = |key| {
+        let node = root.as_ref()?.at_path(&[key])?;
+        Some((node.at.line, node.at.column))
+    };
     LoadedSettings {
         settings,
+        providers_at: at("providers").filter(|_| overrides.providers.is_none()),
+        access_at: at("access"),
         file: Some(file),
-        providers_at,
         faults: report.finish(),
     }
 }
@@ -81,8 +87,8 @@ fn exists(file: &Path) -> bool {
     std::fs::symlink_metadata(file).is_ok()
 }
 
-/// The settings, and where they name the providers' folder.
-fn read(file: &Path, overrides: &Overrides, report: &mut Report) -> (Settings, Option<(usize, usize)>) {
+/// The settings, and what they were read from.
+fn read(file: &Path, overrides: &Overrides, report: &mut Report) -> (Settings, Option<Node>) {
     let mut settings = Settings::default();
     let root = match bytes(file) {
         Ok(text) => parse(&text, report),
@@ -113,10 +119,7 @@ fn read(file: &Path, overrides: &Overrides, report: &mut Report) -> (Settings, O
     relocate(&mut settings, folder);
     apply_overrides(&mut settings, overrides);
     meaning::check_listeners(&settings, Some(&root), overrides, report);
-    let providers = root
-        .at_path(&["providers"])
-        .filter(|_| overrides.providers.is_none());
-    (settings, providers.map(|node| (node.at.line, node.at.column)))
+    (settings, Some(root))
 }
 
 fn unreadable(error: &io::Error, report: &mut Report) {

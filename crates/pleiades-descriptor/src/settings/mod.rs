@@ -168,6 +168,8 @@ pub struct LoadedSettings {
     pub file: Option<PathBuf>,
     /// Where the file names the folder of the descriptors: line and column, 1-based, in characters.
     pub providers_at: Option<(usize, usize)>,
+    /// Where the file says who may call.
+    pub access_at: Option<(usize, usize)>,
     /// Everything there is to say.
     pub faults: Vec<Fault>,
 }

@@ -20,19 +20,23 @@ import os
 import pathlib
 import pty
 import re
+import secrets
 import shlex
 import shutil
 import signal
+import ssl
 import struct
 import subprocess
 import sys
 import tempfile
 import termios
 import threading
+import urllib.request
 
+import tls
 from mcp import GUARD, fetch
-from oauth import Oidc
-from world import PLEIADES, ROOT, Everything, free_port, server_script, until
+from oauth import Oidc, Person
+from world import PLEIADES, ROOT, Everything, Process, free_port, listens, server_script, until
 
 NOT_RUN = ROOT / "tests/data/commands_not_run.txt"
 # Spans in prose that are commands begin with one of these, after variables.
@@ -40,6 +44,8 @@ PROGRAMS = {"cargo", "curl", "jq", "kill", "npx", "openssl", "printf", "sha256su
 # Of these two words, since `vault rekey` is one of ours.
 PROGRAMS |= {"vault kv", "vault token", "vault write"}
 ASSIGNED = re.compile(r"[A-Z_]+=")
+# The keys whose digests the pages show.
+OPERATIONS, ANN, BOB = (f"an-example-key-of-{name}" for name in ("operations", "ann", "bob"))
 
 
 class Block:
@@ -109,26 +115,62 @@ def serves(line):
 class Reader:
     """Somebody who does what a page says, in a folder of their own."""
 
-    def __init__(self, page, peers):
-        self.page, self.peers = page, peers
+    def __init__(self, page, everything):
+        self.page = page
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="pleiades-reader-"))
         self.clone = self.home / "pleiades"
-        self.port, self.admin = free_port(), free_port()
-        self.serving = None
+        self.port, self.admin, self.front = free_port(), free_port(), free_port()
         self.listed = not_run().get(page, set())
+        self.clients = {name: secrets.token_urlsafe(24) for name in ("login", "google")}
+        self.oidc = Oidc(everything.url, clients=[self.client(name) for name in self.clients])
+        self.elsewhere = self.standing_in(everything)
         self.prepare()
+
+    def client(self, name):
+        """A client that somebody registered as the pages say."""
+        base = f"https://localhost:{self.front}" if name == "login" else f"http://127.0.0.1:{self.port}"
+        return {
+            "client_id": name,
+            "client_secret": self.clients[name],
+            "redirect_uris": [f"{base}/oauth/callback"],
+            "grant_types": ["authorization_code", "refresh_token"],
+        }
+
+    def standing_in(self, everything):
+        """What stands for servers of others and for folders of a system."""
+        package = '[npx, -y, "@modelcontextprotocol/server-everything"]'
+        local = json.dumps(["node", server_script("server-everything"), "stdio"])
+        return {
+            "https://mcp.deepwiki.com/mcp": everything.url,
+            "https://mcp.linear.app/mcp": self.oidc.url,
+            "https://calendarmcp.googleapis.com/mcp/v1": self.oidc.url,
+            "https://www.googleapis.com/auth/calendar": "mcp:read",
+            "https://accounts.google.com": self.oidc.issuer,
+            "https://mcp.example.com": f"https://localhost:{self.front}",
+            "listen 443 ssl": f"listen 127.0.0.1:{self.front} ssl",
+            "server_name mcp.example.com": "server_name localhost",
+            # Google's page lets one choose; the peer asks everybody who they are.
+            "consent select_account": "consent",
+            package: local,
+            "/usr/local/bin/pleiades": "pleiades",
+            "/etc/ssl/mcp.example.com.pem": str(tls.FILES / "server.pem"),
+            "/etc/ssl/mcp.example.com.key": str(tls.FILES / "server.key"),
+            "/etc/": f"{self.home}/etc/",
+            "/var/": f"{self.home}/var/",
+        }
 
     def prepare(self):
         self.clone.mkdir()
         shutil.copytree(ROOT / "schemas", self.clone / "schemas")
         (self.clone / "providers.d").mkdir()
         for path in sorted((ROOT / "providers.d").glob("*.yaml")):
-            self.write(path.relative_to(ROOT), path.read_text())
+            self.write(str(path.relative_to(ROOT)), path.read_text())
         programs = self.home / "bin"
         programs.mkdir()
         (programs / "pleiades").symlink_to(PLEIADES)
         script(programs / "cargo", CARGO)
         script(programs / "xdg-open", f"#!{sys.executable}\n{BROWSER}")
+        script(programs / "systemctl", f"#!{sys.executable}\n{SYSTEMCTL}")
         folders = {"HOME": self.home, "XDG_RUNTIME_DIR": self.home / "run"}
         (self.home / "run").mkdir(mode=0o700)
         own = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "PLEIADES_", "RUST_LOG"))}
@@ -139,6 +181,11 @@ class Reader:
             "PYTHONPATH": str(ROOT / "tests/real"),
             "PLEIADES_SERVERS": os.environ["PLEIADES_SERVERS"],
             "TOKEN": "a-token-that-somebody-got-elsewhere",
+            "LOGIN_CLIENT_ID": "login",
+            "LOGIN_CLIENT_SECRET": self.clients["login"],
+            "GOOGLE_CLIENT_ID": "google",
+            "GOOGLE_CLIENT_SECRET": self.clients["google"],
+            "READY": f"http://127.0.0.1:{self.admin}/ready",
         }
         config = self.home / ".config/pleiades/pleiades.yaml"
         config.parent.mkdir(parents=True)
@@ -148,23 +195,31 @@ class Reader:
     def here(self, text):
         """A text of the page with the addresses of this run."""
         text = text.replace("8787", str(self.port)).replace("8788", str(self.admin))
-        for theirs, ours in self.peers.elsewhere.items():
+        for theirs, ours in self.elsewhere.items():
             text = text.replace(theirs, ours)
         return text
 
     def there(self, text):
         """What was printed, with the addresses of the page and a clone's path that is nobody's."""
         text = text.replace(str(self.port), "8787").replace(str(self.admin), "8788")
-        for theirs, ours in self.peers.elsewhere.items():
-            text = text.replace(ours, theirs)
+        for theirs, ours in self.elsewhere.items():
+            text = text.replace(ours, theirs) if ours.startswith("http") else text
         return text.replace(str(self.clone) + "/", "").replace(str(self.home), "~")
 
     def write(self, path, text):
-        target = self.clone / path
+        target = self.clone / self.here(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = target.with_name(f".{target.name}")
         draft.write_text(self.here(text))
         draft.rename(target)
+        if "/providers.d/" in str(target) and (self.home / "pleiades.pid").exists():
+            # A reader is slower than the reload.
+            until(f"the gateway to have read {target.name}", lambda: target.stem in self.enabled())
+
+    def enabled(self):
+        """The providers that run."""
+        said = fetch(f"http://127.0.0.1:{self.admin}/providers", headers={"x-api-key": OPERATIONS})
+        return [one["id"] for one in json.loads(said.text)["providers"] if one["state"] != "disabled"]
 
     def run(self, block):
         """The lines of a block in one shell, as if they were typed one after the other."""
@@ -204,24 +259,10 @@ class Reader:
         return code, self.there(seen(printed.decode(errors="replace")))
 
     def serve(self, line):
-        self.stop()
-        self.output = (self.home / "serving.log").open("wb")
-        self.serving = subprocess.Popen(
-            ["bash", "-c", f"exec {self.here(line)}"],
-            stdin=subprocess.DEVNULL,
-            stdout=self.output,
-            stderr=self.output,
-            cwd=self.clone,
-            env=self.environment,
-        )
-        until("the gateway to be ready", self.is_ready)
-
-    def is_ready(self):
-        assert self.serving.poll() is None, self.logs()
-        try:
-            return fetch(f"http://127.0.0.1:{self.admin}/ready").status == 200
-        except OSError:
-            return False
+        """A line that serves, as a service that `systemctl` can stop and start."""
+        (self.home / "pleiades.service").write_text(self.here(line))
+        code, printed = self.typed("systemctl restart pleiades")
+        assert code == 0, f"{code}: {printed}{self.logs()}"
 
     def logs(self):
         """What the gateway and the person said meanwhile."""
@@ -229,12 +270,9 @@ class Reader:
         return "".join(f"\n{path.name}:\n{path.read_text(errors='replace')[-3000:]}" for path in found)
 
     def stop(self):
-        if self.serving and self.serving.poll() is None:
-            # The second signal ends what the first lets go on.
-            self.serving.send_signal(signal.SIGTERM)
-            self.serving.send_signal(signal.SIGTERM)
-            self.serving.wait(GUARD)
-        self.serving = None
+        code, printed = self.typed("systemctl stop pleiades")
+        assert code == 0, printed
+        self.oidc.stop()
 
     def __enter__(self):
         return self
@@ -273,23 +311,50 @@ ada.through(page)
 """
 
 
+# What systemd does with a unit: one process, whose end is waited for.
+SYSTEMCTL = """
+import os, pathlib, signal, subprocess, sys, time, urllib.request
+
+home = pathlib.Path.home()
+pid, log = home / "pleiades.pid", home / "serving.log"
+verb = sys.argv[1]
+if verb in ("stop", "restart") and pid.exists():
+    running = int(pid.read_text())
+    # The second signal ends what the first lets go on.
+    for _ in range(2):
+        os.kill(running, signal.SIGTERM)
+        time.sleep(0.1)
+    while pathlib.Path(f"/proc/{running}").exists():
+        time.sleep(0.05)
+    pid.unlink()
+if verb in ("start", "restart"):
+    lines = (home / "pleiades.service").read_text().splitlines()
+    fields = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    command = fields.get("ExecStart", "\\n".join(lines))
+    variables = dict(os.environ)
+    if "EnvironmentFile" in fields:
+        given = pathlib.Path(fields["EnvironmentFile"]).read_text().splitlines()
+        variables |= dict(line.split("=", 1) for line in given)
+    with log.open("ab") as output:
+        service = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            env=variables, start_new_session=True,
+        )
+    pid.write_text(str(service.pid))
+    while True:
+        if service.poll() is not None:
+            sys.exit(log.read_text()[-3000:])
+        try:
+            urllib.request.urlopen(os.environ["READY"])
+            break
+        except OSError:
+            time.sleep(0.05)
+"""
+
+
 def script(path, text):
     path.write_text(text)
     path.chmod(0o755)
-
-
-class Peers:
-    """Servers that stand for those that the pages name."""
-
-    def __init__(self, everything, oidc):
-        self.oidc = oidc
-        package = '[npx, -y, "@modelcontextprotocol/server-everything"]'
-        local = json.dumps(["node", server_script("server-everything"), "stdio"])
-        self.elsewhere = {
-            "https://mcp.deepwiki.com/mcp": everything.url,
-            "https://mcp.linear.app/mcp": oidc.url,
-            package: local,
-        }
 
 
 def title(block):
@@ -298,25 +363,28 @@ def title(block):
 
 
 def checks():
-    with Everything() as everything, Oidc(everything.url) as oidc:
-        peers = Peers(everything, oidc)
+    with Everything() as everything:
         for page in pages():
-            yield from read(page, peers)
+            yield from read(page, everything)
         yield "every expression of METRICS.md is one that Prometheus takes", expressions
 
 
-def read(page, peers):
+def read(page, everything):
     found = blocks(page)
     commands = [span for span in spans(page) if is_command(span) and span not in not_run().get(page, set())]
     if not commands and not any(block.language == "sh" for block in found):
         return
-    with Reader(page, peers) as reader:
+    with Reader(page, everything) as reader:
         for block in found:
             named = re.match(r"# (\S+\.(?:yaml|conf|service))\n", block.text)
             if named:
                 reader.write(named[1], block.text)
+            if named and named[1].endswith(".service"):
+                (reader.home / "pleiades.service").write_text(reader.here(block.text))
             if block.language == "sh" and any(bare(line) not in reader.listed for line in block.text.splitlines()):
                 yield title(block), lambda block=block: reader.run(block)
+                if (page, bare(block.text.splitlines()[0])) == ("docs/OPERATING.md", "systemctl start pleiades"):
+                    yield "a team behind nginx, as OPERATING.md shows both: people log in and connect", lambda: team(reader)
         for command in commands:
             block = Block(page, "in the text", "sh", command)
             yield title(block), lambda block=block: reader.run(block)
@@ -325,6 +393,52 @@ def read(page, peers):
 def is_command(span):
     words = [word for word in span.split() if not ASSIGNED.match(word)]
     return len(words) > 1 and bool({words[0], " ".join(words[:2])} & PROGRAMS)
+
+
+def team(reader):
+    """Ann connects an account through the documented nginx, and Bob cannot use her link."""
+    reader.write("/etc/pleiades/providers.d/linear.yaml", (ROOT / "providers.d/linear.yaml").read_text().replace("enabled: false", ""))
+    with Front(reader) as front:
+        link = front.call(ANN, {"prompt": "x"})["data"]["connect_url"]
+        assert link.startswith(f"{front.url}/oauth/connect/"), link
+        page = front.log_in("bob", link)
+        assert page.status == 403 and "somebody else" in page.text, page
+        page = front.log_in("ann", link)
+        assert page.status == 200 and "is connected" in page.text, f"{page}{reader.logs()}"
+        answer = front.call(ANN, {"tool": "echo", "arguments": {"message": "hi"}})
+        assert answer["status"] == "ok" and "hi" in answer["text"], answer
+        assert front.call(BOB, {"tool": "echo", "arguments": {"message": "hi"}})["status"] == "needs_auth"
+
+
+class Front(Process):
+    """nginx with the file that the page shows."""
+
+    def __init__(self, reader):
+        self.url = f"https://localhost:{reader.front}"
+        self.tls = ssl.create_default_context(cafile=tls.FILES / "first-ca.pem")
+        included = reader.home / "etc/nginx/conf.d/pleiades.conf"
+        config = reader.home / "nginx.conf"
+        folders = "".join(f"{kind}_temp_path {reader.home}/{kind};" for kind in ("fastcgi", "uwsgi", "scgi", "proxy"))
+        config.write_text(
+            f"daemon off; master_process off; pid {reader.home}/nginx.pid; error_log {reader.home}/nginx.log; events {{}}"
+            f"http {{ access_log off; client_body_temp_path {reader.home}/body; {folders} include {included}; }}"
+        )
+        super().__init__("nginx", [os.environ["PLEIADES_NGINX"], "-p", reader.home, "-c", config])
+        until("nginx to listen", lambda: self.check_alive() or listens(reader.front))
+
+    def call(self, key, arguments):
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "use_linear", "arguments": arguments}}
+        headers = {"content-type": "application/json", "accept": "application/json, text/event-stream", "x-api-key": key}
+        asked = urllib.request.Request(f"{self.url}/mcp", json.dumps(body).encode(), headers)
+        text = urllib.request.urlopen(asked, timeout=GUARD, context=self.tls).read().decode()
+        lines = [line[len("data:") :] for line in text.splitlines() if line.startswith("data:")]
+        return json.loads(lines[-1] if lines else text)["result"]["structuredContent"]
+
+    def log_in(self, name, link):
+        """Opens a link, logs in, goes on to the provider and agrees there; the page at the end."""
+        person = Person(name, tls=self.tls)
+        page = person.through(person.follow(person.submit(person.open(link))))
+        return person.through(person.follow(person.submit(page))) if page.status == 200 and page.forms else page
 
 
 def expressions():

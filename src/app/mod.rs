@@ -24,7 +24,7 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::listening::Service;
 
-use pleiades_core::telemetry::Metrics;
+use pleiades_core::telemetry::{Metrics, RequestIds};
 use pleiades_credential::access::origins::OriginPolicy;
 use pleiades_credential::access::{Access, Grants, Principal};
 use pleiades_credential::manager::CredentialManager;
@@ -32,7 +32,7 @@ use pleiades_credential::vault::hashicorp::HashicorpVault;
 use pleiades_descriptor::settings::{self, Settings, ToolNames};
 use pleiades_gateway::admin::Admin;
 use pleiades_gateway::catalog::{self, Catalog};
-use pleiades_gateway::exchange::{Exchange, Names, RequestIds, Sessions, Shown};
+use pleiades_gateway::exchange::{Exchange, Names, Sessions, Shown};
 use pleiades_gateway::proxy::api::{ApiConfig, ConnectAllowlist};
 use pleiades_gateway::proxy::{Config, Gateway};
 use pleiades_gateway::shared_state::{RedisConfig, SharedState};
@@ -327,6 +327,7 @@ impl App {
                 manager: Arc::clone(&self.services.exchange.accounts.manager),
                 catalog: Arc::clone(&self.services.catalog),
             }),
+            ids: Arc::default(),
         };
         let mut service = Service::new("admin".to_owned(), admin);
         service.threads = Some(1);

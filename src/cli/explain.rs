@@ -10,6 +10,7 @@ use pleiades_core::error::{Code, Error};
 use pleiades_core::text::head;
 use pleiades_descriptor::reader::near;
 use pleiades_gateway::exchange::rpc_fault;
+use pleiades_gateway::facade::answer::AnswerStatus;
 use pleiades_mcp::Revision;
 
 const DOCUMENT: &str = include_str!("../../docs/ERRORS.md");
@@ -91,6 +92,12 @@ impl Explanation {
         lines.find(|(known, _)| *known == head).map(|(_, line)| *line)
     }
 
+    /// The names in the line with this head.
+    fn names(&self, head: &str) -> Value {
+        let line = self.line(head).unwrap_or_default();
+        line.split('`').skip(1).step_by(2).collect()
+    }
+
     /// Stable: fields are added, never changed.
     fn json(&self) -> Value {
         let fault = AT_FAULT
@@ -112,13 +119,17 @@ impl Explanation {
                     json!(self.line("HTTP").map(|line| line.trim_end_matches('.'))),
                 );
                 put("jsonrpc", numbers.collect());
+                put(
+                    "status",
+                    json!(code.and_then(AnswerStatus::of).map(AnswerStatus::as_str)),
+                );
             }
             "status" => put("is_error", json!(self.line("`isError`") == Some("true."))),
-            "jsonrpc" | "http" => {
-                let codes = self.line("Codes").unwrap_or_default();
-                put("codes", codes.split('`').skip(1).step_by(2).collect());
-            }
+            "jsonrpc" | "http" => put("codes", self.names("Codes")),
             _ => {}
+        }
+        if self.line("Carries").is_some() {
+            put("carries", self.names("Carries"));
         }
         Value::Object(page)
     }

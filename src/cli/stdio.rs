@@ -191,7 +191,7 @@ impl StdioServer {
             }
         };
         let ((reply, record), ()) = tokio::join!(handled, notices);
-        self.done(&peer, &record, started);
+        self.done(&peer, record, started);
         match reply {
             Reply::Accepted => {}
             // A cancelled request gets no answer (2025-11-25, "Cancellation"), nor does an answer.
@@ -219,10 +219,11 @@ impl StdioServer {
         drop(self.lines.send(message).await);
     }
 
-    fn done(&self, peer: &Peer, record: &Record, started: Instant) {
-        let mut done = RequestDone::new(peer.request_id.clone(), record.method.clone());
-        record.describe(&mut done);
+    fn done(&self, peer: &Peer, mut record: Record, started: Instant) {
+        let method = std::mem::take(&mut record.method);
+        let mut done = RequestDone::new(peer.request_id.clone(), method);
         peer.describe(&mut done);
+        record.describe(&mut done);
         done.view = Some(self.scope.view);
         done.duration = started.elapsed();
         done.emit(&self.app.metrics);

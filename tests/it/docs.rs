@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use pleiades::cli::explain;
 use pleiades_core::error::Code;
 use pleiades_core::telemetry::names;
+use pleiades_gateway::facade::answer::AnswerStatus;
 
 use super::source;
 
@@ -134,6 +135,43 @@ fn the_numbers_of_a_page_are_those_that_its_code_is_answered_with() {
             }
             _ => {}
         }
+    }
+}
+
+/// Codes of answers that tell of no error of ours, with their status.
+const ANSWERS: [(&str, &str); 5] = [
+    ("tool_error", "upstream_error"),
+    ("invalid_arguments", "invalid_arguments"),
+    ("unknown_tool", "unknown_tool"),
+    ("no_match", "no_match"),
+    ("confirm_required", "confirm_required"),
+];
+
+#[test]
+fn a_code_names_its_status_in_the_meta_view_and_a_status_all_its_codes() {
+    let mut statuses: Vec<(&str, &str)> = Vec::new();
+    for code in Code::ALL {
+        let status = AnswerStatus::of(code).map(AnswerStatus::as_str);
+        let expected = match status {
+            Some(status) => format!("status `{status}`."),
+            None => "none: it is a JSON-RPC error.".to_owned(),
+        };
+        let page = explain::pages()
+            .into_iter()
+            .find(|page| page.kind == "error" && page.name == code.as_str())
+            .unwrap();
+        assert_eq!(page.line("In the meta view"), Some(&*expected), "{}", page.name);
+        statuses.extend(status.map(|status| (code.as_str(), status)));
+    }
+    statuses.extend(ANSWERS);
+    for page in explain::pages()
+        .into_iter()
+        .filter(|page| matches!(page.kind, "error" | "status"))
+    {
+        let of = statuses.iter().filter(|(_, status)| *status == page.name);
+        let codes: Vec<String> = of.map(|(code, _)| format!("`{code}`")).collect();
+        let expected = (!codes.is_empty()).then(|| format!("{}.", codes.join(", ")));
+        assert_eq!(page.line("Carries"), expected.as_deref(), "{}", page.name);
     }
 }
 

@@ -22,6 +22,7 @@ mod access;
 mod accounts;
 mod boundary;
 mod cells;
+mod codes;
 mod connecting;
 mod corpus;
 mod defects;

@@ -5,7 +5,9 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use crate::text::one_line;
+use serde_json::{Map, Value};
+
+use crate::text::{one_line, without_tokens};
 
 /// Every kind of failure a caller can meet. The string form is stable: metrics, logs and
 /// `pleiades explain` use it.
@@ -240,7 +242,7 @@ pub struct Error {
     /// When trying again may help.
     pub retry_after: Option<Duration>,
     /// Structured details for the caller.
-    pub data: Option<serde_json::Value>,
+    pub data: Option<Value>,
     /// The upstream's own error, when `code` is [`Code::UpstreamError`].
     pub rpc: Option<Box<RpcFault>>,
     /// What the upstream said when it refused a credential, when `code` is [`Code::UpstreamAuth`]:
@@ -285,7 +287,7 @@ impl Error {
 
     /// Adds details for the caller.
     #[must_use]
-    pub fn data(mut self, data: serde_json::Value) -> Self {
+    pub fn data(mut self, data: Value) -> Self {
         self.data = Some(data);
         self
     }
@@ -311,13 +313,37 @@ impl Error {
     pub fn in_full(&self) -> String {
         let mut text = self.message.to_string();
         if let Some(fault) = &self.rpc {
-            let message = one_line(&fault.message, SHOWN);
-            text = format!("{text}: {message} ({})", fault.code);
+            text = format!("{text}: {} ({})", fault.words(), fault.code);
         }
         match self.root() {
             Some(cause) if !text.contains(&cause) => format!("{text} ({cause})"),
             _ => text,
         }
+    }
+
+    /// Why it failed, for the line of the request: the first cause, else what the provider said, else
+    /// the message. Never for an answer.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        match (self.root(), &self.rpc) {
+            (Some(root), _) => root,
+            (None, Some(fault)) => format!("{}: {}", fault.code, fault.words()),
+            (None, None) => one_line(&self.message, SHOWN),
+        }
+    }
+
+    /// What a caller gets beside the message: the details, the stable code, and when to try again.
+    #[must_use]
+    pub fn details(&self) -> Map<String, Value> {
+        let mut details = match &self.data {
+            Some(Value::Object(details)) => details.clone(),
+            _ => Map::new(),
+        };
+        details.insert("code".to_owned(), self.code.as_str().into());
+        if let Some(seconds) = self.retry_after.map(whole_seconds) {
+            details.entry("retry_after").or_insert_with(|| seconds.into());
+        }
+        details
     }
 
     /// The first cause, in one line.
@@ -330,6 +356,19 @@ impl Error {
         let cause = one_line(&cause.to_string(), SHOWN);
         (!cause.is_empty()).then_some(cause)
     }
+}
+
+impl RpcFault {
+    /// Its message for whoever runs the gateway: one line, and nothing in it that may be a credential.
+    fn words(&self) -> String {
+        without_tokens(&one_line(&self.message, SHOWN))
+    }
+}
+
+/// Whole seconds, never too few, and one at least.
+#[must_use]
+pub fn whole_seconds(after: Duration) -> u64 {
+    (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
 }
 
 /// Longest word of others that is shown, in characters.
@@ -355,6 +394,35 @@ mod tests {
         assert_eq!(
             error.in_full(),
             "the provider answered with an error: no [31m such (-32603)"
+        );
+    }
+
+    #[test]
+    fn the_cause_of_an_error_is_the_first_one_else_the_providers_words_else_its_message() {
+        let inner = Error::new(Code::UpstreamAuth, "refused").because(std::io::Error::other("status 401"));
+        let outer = Error::new(Code::TokenExpired, "it ended").because(inner);
+        assert_eq!(outer.cause(), "status 401");
+        let error = Error::rpc(RpcFault {
+            code: -32000,
+            message: "no\nsuch key: sk-live-0123456789abcdef".to_owned(),
+            data: None,
+        });
+        assert_eq!(error.cause(), "-32000: no such key: …");
+        assert_eq!(Error::new(Code::Busy, "full").cause(), "full");
+    }
+
+    #[test]
+    fn the_details_of_an_error_name_its_code_and_when_to_come_back_at_the_earliest() {
+        let error = Error::new(Code::Busy, "full").retry_after(Duration::from_millis(1_200));
+        let details = |error: &Error| Value::Object(error.details());
+        assert_eq!(
+            details(&error),
+            serde_json::json!({ "code": "busy", "retry_after": 2 })
+        );
+        let error = error.data(serde_json::json!({ "rule": "streams", "retry_after": 9 }));
+        assert_eq!(
+            details(&error),
+            serde_json::json!({ "code": "busy", "rule": "streams", "retry_after": 9 })
         );
     }
 }

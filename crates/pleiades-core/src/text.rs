@@ -67,6 +67,82 @@ pub fn shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
+/// The words of others without those that may be credentials, each of which becomes `…`: what follows
+/// `Bearer` or `Basic`, what is named `…key=`, `…token=` and the like, and what looks as tokens do.
+#[must_use]
+pub fn without_tokens(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut is_announced = false;
+    for (at, word) in text.split(' ').enumerate() {
+        if at > 0 {
+            shown.push(' ');
+        }
+        let bare = word.trim_matches(PUNCTUATION);
+        if is_announced && !bare.is_empty() || is_token(bare) {
+            shown.push_str(&word.replacen(bare, "…", 1));
+        } else if let Some((name, _)) = word.split_once('=').filter(|(name, _)| names_secret(name)) {
+            shown.push_str(name);
+            shown.push_str("=…");
+        } else {
+            shown.push_str(word);
+        }
+        is_announced = ["bearer", "basic"]
+            .iter()
+            .any(|scheme| bare.eq_ignore_ascii_case(scheme));
+    }
+    shown
+}
+
+const PUNCTUATION: &[char] = &[
+    '"', '\'', '`', '(', ')', '[', ']', '{', '}', '<', '>', ',', ';', ':', '.', '!', '?',
+];
+
+/// How well-known kinds of tokens begin.
+const TOKENS: [&str; 13] = [
+    "sk-",
+    "sk_",
+    "pk_",
+    "rk_",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "github_pat_",
+    "glpat-",
+    "xox",
+    "AKIA",
+    "eyJ",
+];
+
+/// Whether a word looks like a token: it begins as one, or holds 16 characters without a break that
+/// are letters and digits, or 32 of any kind that tokens are made of.
+fn is_token(word: &str) -> bool {
+    if word.len() > 8 && TOKENS.iter().any(|head| word.starts_with(head)) {
+        return true;
+    }
+    let is_break = |it: char| !(it.is_ascii_alphanumeric() || matches!(it, '_' | '-' | '+' | '~' | '='));
+    word.split(is_break).any(|run| {
+        let has_both =
+            run.bytes().any(|it| it.is_ascii_digit()) && run.bytes().any(|it| it.is_ascii_alphabetic());
+        run.len() >= 32 || run.len() >= 16 && has_both
+    })
+}
+
+fn names_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [
+        "key",
+        "token",
+        "secret",
+        "password",
+        "authorization",
+        "signature",
+        "code",
+    ]
+    .iter()
+    .any(|end| name.ends_with(end))
+}
+
 /// The text itself when it has at most `most` characters, else its beginning, ending in `…`.
 #[must_use]
 pub fn clipped(text: &str, most: usize) -> String {
@@ -117,6 +193,34 @@ mod tests {
     fn a_text_of_others_becomes_one_bounded_line() {
         assert_eq!(one_line("  a\r\n\tb\u{202e}c\u{0} ", 80), "a bc");
         assert_eq!(one_line("abcdef", 3), "abc…");
+    }
+
+    #[test]
+    fn words_that_may_be_credentials_are_left_out_and_others_stay() {
+        for (text, shown) in [
+            ("bad key sk-live-abcdefgh", "bad key …"),
+            ("Authorization: Bearer short, no", "Authorization: Bearer …, no"),
+            (
+                "token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx is over",
+                "token … is over",
+            ),
+            ("GET /x?api_key=hunter2 failed", "GET /x?api_key=… failed"),
+            ("`0123456789abcdef0123456789abcdef`", "`…`"),
+            (
+                "Cannot find module '/app/v2/dist/server.js'",
+                "Cannot find module '/app/v2/dist/server.js'",
+            ),
+            (
+                "connect ECONNREFUSED db-0.internal.example.com:5432 (os error 111)",
+                "connect ECONNREFUSED db-0.internal.example.com:5432 (os error 111)",
+            ),
+            (
+                "self-signed-certificate is refused",
+                "self-signed-certificate is refused",
+            ),
+        ] {
+            assert_eq!(without_tokens(text), shown);
+        }
     }
 
     #[test]

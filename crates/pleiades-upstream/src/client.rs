@@ -3,7 +3,7 @@
 //! Never shared: connections across TLS material, permits, connect timeouts or runtimes. Pools
 //! that ignore the CA hand a connection verified by one CA to a provider that trusts another.
 
-use std::{error::Error as StdError, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -237,11 +237,60 @@ impl Resolve for DnsResolver {
     }
 }
 
+/// How a connection failed: where to, and the innermost words. It is the cause of an error, for the
+/// operator alone, and the mark of an error after which another connection may do.
+#[derive(Debug)]
+pub(crate) struct ConnectionFault {
+    /// Host and port, where they are known.
+    place: Option<String>,
+    error: reqwest::Error,
+}
+
+impl ConnectionFault {
+    fn new(error: reqwest::Error) -> Self {
+        let place = error.url().and_then(place);
+        let error = error.without_url();
+        Self { place, error }
+    }
+}
+
+impl fmt::Display for ConnectionFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
+        if self.error.is_timeout() {
+            return f.write_str(if self.error.is_connect() {
+                CONNECT_PASSED
+            } else {
+                CALL_PASSED
+            });
+        }
+        let mut inner: &(dyn StdError + 'static) = &self.error;
+        while let Some(deeper) = inner.source() {
+            inner = deeper;
+        }
+        fmt::Display::fmt(inner, f)
+    }
+}
+
+// No source: what is innermost stands in its own words, after the place.
+impl StdError for ConnectionFault {}
+
+/// Which timeout passed.
+const CONNECT_PASSED: &str = "no connection within `upstream.timeouts.connect`";
+pub(crate) const CALL_PASSED: &str = "no answer within `upstream.timeouts.call`";
+
+/// Host and port of a URL.
+#[must_use]
+pub fn place(url: &Url) -> Option<String> {
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+}
+
 /// An error below HTTP, without any address in its message.
 pub(crate) fn connection_error(error: reqwest::Error) -> Error {
-    let error = error.without_url();
     if let Some(ours) = cause::<Error>(&error) {
-        return Error::new(ours.code, ours.message.clone());
+        return Error::new(ours.code, ours.message.clone()).because(ours.cause());
     }
     if error.is_connect() {
         let (code, message) = if error.is_timeout() {
@@ -253,20 +302,22 @@ pub(crate) fn connection_error(error: reqwest::Error) -> Error {
         } else {
             (Code::UpstreamUnreachable, "the provider cannot be connected to")
         };
-        return Error::new(code, message).because(error);
+        return Error::new(code, message).because(ConnectionFault::new(error));
     }
     if error.is_timeout() {
-        return timed_out().because(error);
+        return timed_out().because(ConnectionFault::new(error));
     }
     let message = "the connection to the provider broke before its answer was complete";
     Error::new(Code::UpstreamUnreachable, message)
-        .because(error)
+        .because(ConnectionFault::new(error))
         .sent()
 }
 
 /// The deadline passed after the request may have gone out.
 pub(crate) fn timed_out() -> Error {
-    Error::new(Code::UpstreamTimeout, "the provider did not answer in time").sent()
+    Error::new(Code::UpstreamTimeout, "the provider did not answer in time")
+        .because(CALL_PASSED)
+        .sent()
 }
 
 /// The first cause of a type, also where I/O errors wrap it: what such a one says is its cause is the

@@ -46,7 +46,8 @@ impl EventStream {
         let status = response.status();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             let message = "the provider is failing; try again later";
-            return Err(Error::new(Code::UpstreamUnreachable, message));
+            let cause = format!("status {}", status.as_u16());
+            return Err(Error::new(Code::UpstreamUnreachable, message).because(cause));
         }
         // A credential that is renewed may do later.
         if status == StatusCode::UNAUTHORIZED && signature.settled().is_none() {
@@ -73,7 +74,11 @@ impl EventStream {
     /// Waits for more bytes; `false` at the end of the stream.
     pub(crate) async fn fill(&mut self) -> Result<bool, StreamError> {
         let chunk = self.response.chunk().await;
-        let Some(bytes) = chunk.map_err(|error| StreamError::Broken(connection_error(error)))? else {
+        let broken = |error: reqwest::Error| {
+            let error = error.with_url(self.response.url().clone());
+            StreamError::Broken(connection_error(error))
+        };
+        let Some(bytes) = chunk.map_err(broken)? else {
             return Ok(false);
         };
         self.parser.push(&bytes).map_err(StreamError::Malformed)?;

@@ -56,6 +56,7 @@ mod wired;
 
 pub use address::Permit;
 pub use call::{Call, ProviderChange, ProviderEvent, ProviderRequest, StreamPause};
+pub use client::place;
 pub use endpoint::{ClientTls, Endpoint, Identity, SessionSharing, Transport};
 pub use http_probe::HttpProbe;
 pub use incoming::challenge;

@@ -46,7 +46,9 @@ pub(crate) fn spawn(
     let _control = shared.control.enter();
     let mut child = command(program, &shared.environment)?.spawn().map_err(|error| {
         let message = "the provider's command could not be started; check `upstream.command`";
-        Error::new(Code::UpstreamUnreachable, message).because(error)
+        // Arguments may be secret.
+        let name = program.command.first().map_or("", String::as_str);
+        Error::new(Code::UpstreamUnreachable, message).because(format!("{name}: {error}"))
     })?;
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {

@@ -190,8 +190,10 @@ impl RefusedResponse {
             (true, _) => "the provider forbids this, or wants a credential",
         };
         let mut error = Error::new(Code::UpstreamAuth, message).sent();
-        error.refusal = Some(Box::new((self.status.as_u16(), challenge)));
-        error.because(self.summary())
+        let status = self.status.as_u16();
+        let read = www_authenticate::challenge(status, challenge.as_deref());
+        error.refusal = Some(Box::new((status, challenge)));
+        error.because(self.summary().challenged(&read))
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     call::{Call, ProviderEvent, StreamPause},
-    client::timed_out,
+    client::{CALL_PASSED, timed_out},
     deadline::Deadline,
     health::{self, PING},
     hub::QuestionRoute,
@@ -297,7 +297,9 @@ impl ProviderClient<'_> {
             response = resumed.map_err(Error::sent)?;
             if !response.status().is_success() {
                 let message = "the provider's stream ended before its answer and could not be resumed";
-                return Err(Error::new(Code::UpstreamUnreachable, message).sent().into());
+                let cause = format!("status {}", response.status().as_u16());
+                let error = Error::new(Code::UpstreamUnreachable, message).because(cause);
+                return Err(error.sent().into());
             }
         }
     }
@@ -326,7 +328,8 @@ impl ProviderClient<'_> {
         let leased = sessions.lease(&key, self.endpoint.idle, Box::pin(opening));
         let message = "the provider did not open a session in time";
         let leased = timeout_at(deadline, leased).await;
-        leased.map_err(|elapsed| Error::new(Code::UpstreamTimeout, message).because(elapsed))?
+        let late = |_elapsed| Error::new(Code::UpstreamTimeout, message).because(CALL_PASSED);
+        leased.map_err(late)?
     }
 
     pub(crate) fn notify(self, lease: &PoolLease<HttpSession>, body: Vec<u8>) {

@@ -38,7 +38,8 @@ const LOOKUPS: usize = 16;
 const LOOKUP: Duration = Duration::from_secs(10);
 const NAMES: usize = 8192;
 
-type LookupResult = Option<Arc<[SocketAddr]>>;
+/// The addresses, or why there are none: the words of the resolver.
+type LookupResult = Result<Arc<[SocketAddr]>, Arc<str>>;
 type LookupFuture = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 type LookupFn = dyn Fn(Box<str>) -> LookupFuture + Send + Sync;
 
@@ -57,15 +58,15 @@ struct Inner {
 #[derive(Default)]
 struct CachedName {
     good: Option<(Arc<[SocketAddr]>, Instant)>,
-    failed: Option<Instant>,
+    failed: Option<(Arc<str>, Instant)>,
     /// A look-up under way; `Some` once it has ended.
     pending: Option<watch::Receiver<Option<LookupResult>>>,
 }
 
 enum CacheState {
     Use(Arc<[SocketAddr]>),
-    Wait(watch::Receiver<Option<LookupResult>>, LookupResult),
-    Dead,
+    Wait(watch::Receiver<Option<LookupResult>>, Option<Arc<[SocketAddr]>>),
+    Dead(Arc<str>),
 }
 
 impl Resolver {
@@ -124,18 +125,24 @@ impl Resolver {
         };
         match self.inner.cached(name, port, now) {
             CacheState::Use(addresses) => admitted(addresses, permit),
-            CacheState::Dead => Err(no_address()),
+            CacheState::Dead(why) => Err(no_address(name, &why)),
             CacheState::Wait(mut pending, old) => {
                 let answer = timeout(within, pending.wait_for(Option::is_some)).await;
                 let answer = match answer {
-                    Ok(Ok(answer)) => (*answer).clone().flatten(),
-                    Err(elapsed) if old.is_none() => {
+                    Ok(Ok(answer)) => (*answer).clone(),
+                    Err(_elapsed) if old.is_none() => {
                         let message = "the name of the provider's host was not resolved in time";
-                        return Err(Error::new(Code::UpstreamTimeout, message).because(elapsed));
+                        let cause =
+                            format!("{name}: no answer of the resolver within `upstream.timeouts.connect`");
+                        return Err(Error::new(Code::UpstreamTimeout, message).because(cause));
                     }
                     Ok(Err(_)) | Err(_) => None,
                 };
-                admitted(answer.or(old).ok_or_else(no_address)?, permit)
+                let answer = answer.unwrap_or_else(|| Err(Arc::from(NO_ANSWER)));
+                match (answer, old) {
+                    (Ok(addresses), _) | (Err(_), Some(addresses)) => admitted(addresses, permit),
+                    (Err(why), None) => Err(no_address(name, &why)),
+                }
             }
         }
     }
@@ -151,8 +158,13 @@ impl Inner {
         {
             return CacheState::Use(Arc::clone(addresses));
         }
-        if name.failed.is_some_and(|at| now.duration_since(at) < FAILED) {
-            return old.map_or(CacheState::Dead, |(addresses, _)| CacheState::Use(addresses));
+        if let Some((why, at)) = &name.failed
+            && now.duration_since(*at) < FAILED
+        {
+            return match old {
+                Some((addresses, _)) => CacheState::Use(addresses),
+                None => CacheState::Dead(Arc::clone(why)),
+            };
         }
         let pending = name
             .pending
@@ -183,11 +195,11 @@ impl Inner {
         pending
     }
 
-    async fn ask(&self, host: &str) -> Option<Vec<IpAddr>> {
+    /// Errors: in the words of the resolver.
+    async fn ask(&self, host: &str) -> Result<Vec<IpAddr>, Arc<str>> {
         let asked = timeout(LOOKUP, Arc::clone(&self.running).acquire_owned()).await;
         let Ok(Ok(permit)) = asked else {
-            tracing::debug!(host, "too many names are being resolved");
-            return None;
+            return Err("too many names are being resolved".into());
         };
         // The permit is given back when the look-up has really ended: a name server that hangs
         // holds a thread for longer than anybody waits for it.
@@ -198,16 +210,10 @@ impl Inner {
             found
         });
         match timeout(LOOKUP, &mut looking).await {
-            Ok(Ok(Ok(found))) if !found.is_empty() => Some(found),
-            Ok(Ok(Err(error))) => {
-                tracing::debug!(host, %error, "a name could not be resolved");
-                None
-            }
-            Ok(_) => None,
-            Err(_) => {
-                tracing::debug!(host, "a name was not resolved in time");
-                None
-            }
+            Ok(Ok(Ok(found))) if !found.is_empty() => Ok(found),
+            Ok(Ok(Ok(_))) => Err("the name has no address".into()),
+            Ok(Ok(Err(error))) => Err(error.to_string().into()),
+            Ok(Err(_)) | Err(_) => Err(NO_ANSWER.into()),
         }
     }
 
@@ -218,8 +224,8 @@ impl Inner {
         };
         name.pending = None;
         match answer {
-            Some(addresses) => (name.good, name.failed) = (Some((addresses, now)), None),
-            None => name.failed = Some(now),
+            Ok(addresses) => (name.good, name.failed) = (Some((addresses, now)), None),
+            Err(why) => name.failed = Some((why, now)),
         }
     }
 }
@@ -234,19 +240,24 @@ fn admitted(addresses: Arc<[SocketAddr]>, permit: Permit) -> Result<Arc<[SocketA
         return Ok(addresses);
     }
     let some: Arc<[_]> = addresses.iter().copied().filter(admits).collect();
-    if some.is_empty() { Err(refused()) } else { Ok(some) }
+    match addresses.first() {
+        Some(first) if some.is_empty() => Err(refused(first.ip())),
+        _ => Ok(some),
+    }
 }
 
 pub(crate) const REFUSED: &str = "the provider's address is a private one; \
                                   set `upstream.allow_private: true` in its descriptor to allow it";
 
-fn refused() -> Error {
-    Error::new(Code::UpstreamUnreachable, REFUSED)
+const NO_ANSWER: &str = "the resolver did not answer";
+
+fn refused(ip: IpAddr) -> Error {
+    Error::new(Code::UpstreamUnreachable, REFUSED).because(format!("{ip} is a private address"))
 }
 
-fn no_address() -> Error {
+fn no_address(name: &str, why: &str) -> Error {
     let message = "the name of the provider's host has no address; check `upstream.url` and DNS";
-    Error::new(Code::UpstreamUnreachable, message)
+    Error::new(Code::UpstreamUnreachable, message).because(format!("{name}: {why}"))
 }
 
 impl fmt::Debug for Resolver {

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     call::ProviderEvent,
-    client::{connection_error, timed_out},
+    client::{ConnectionFault, connection_error, timed_out},
     deadline::Deadline,
     event_stream::{EventStream, StreamError},
     incoming::{self, LARGEST, RpcResult, content_coding, is_for, is_type, protocol_error},
@@ -80,9 +80,10 @@ impl Reading<'_> {
 }
 
 impl From<Error> for CallFailure {
-    /// Errors of the connection carry their cause; those of the protocol do not.
+    /// Another connection may do after an error of one.
     fn from(error: Error) -> Self {
-        if error.code == Code::UpstreamUnreachable && error.source.is_some() {
+        let broken = |error: &Error| error.source.as_ref().is_some_and(|it| it.is::<ConnectionFault>());
+        if error.code == Code::UpstreamUnreachable && broken(&error) {
             return Self::Broken(error);
         }
         Self::Final(error)
@@ -256,7 +257,10 @@ pub(crate) async fn read_whole(
     loop {
         let chunk = match timeout_at(deadline, response.chunk()).await {
             Err(_) => return Err(CallFailure::Final(timed_out())),
-            Ok(Err(error)) => return Err(connection_error(error).into()),
+            Ok(Err(error)) => {
+                let error = error.with_url(response.url().clone());
+                return Err(connection_error(error).into());
+            }
             Ok(Ok(chunk)) => chunk,
         };
         let Some(chunk) = chunk else { break };

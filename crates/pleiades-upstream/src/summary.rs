@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use pleiades_core::error::Error;
-use pleiades_core::text::{is_hidden, one_line};
+use pleiades_core::text::{is_hidden, one_line, without_tokens};
+use pleiades_core::www_authenticate::Challenge;
 
 /// Longest line that is shown, in characters.
 const LONGEST: usize = 160;
@@ -25,18 +26,33 @@ pub(crate) struct ResponseSummary {
     line: String,
     /// Where a redirect leads, without what may be secret.
     to: Option<String>,
+    /// What a challenge says of the credential: its word for the error, and the description.
+    challenge: Option<String>,
 }
 
 impl ResponseSummary {
     pub(crate) fn of(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let kind = content_type(headers);
-        let line = one_line(&first_words(&kind, body), LONGEST);
+        let line = without_tokens(&one_line(&first_words(&kind, body), LONGEST));
         Self {
             status,
             kind,
             line,
             to: None,
+            challenge: None,
         }
+    }
+
+    /// The same with what a challenge says.
+    pub(crate) fn challenged(mut self, challenge: &Challenge) -> Self {
+        let words = [challenge.error.as_deref(), challenge.description.as_deref()];
+        let words: Vec<String> = words
+            .into_iter()
+            .flatten()
+            .map(|words| without_tokens(&one_line(words, LONGEST)))
+            .collect();
+        self.challenge = (!words.is_empty()).then(|| words.join(": "));
+        self
     }
 
     pub(crate) fn redirect(status: StatusCode, headers: &HeaderMap, from: &Url) -> Self {
@@ -70,6 +86,9 @@ impl fmt::Display for ResponseSummary {
         f.write_str(&self.describe())?;
         if let Some(to) = &self.to {
             write!(f, " to {to}")?;
+        }
+        if let Some(words) = &self.challenge {
+            return write!(f, ": {words}");
         }
         if !self.line.is_empty() {
             write!(f, ": {}", self.line)?;
@@ -228,6 +247,17 @@ mod tests {
         let long = shown("text/plain", &"x".repeat(100_000));
         assert!(long.chars().count() < 200, "{long}");
         assert_eq!(shown("", ""), "status 400");
+    }
+
+    #[test]
+    fn a_challenge_says_more_than_the_body_beside_it() {
+        let header = "Bearer error=\"invalid_token\", error_description=\"token abcdefgh12345678 is over\"";
+        let challenge = pleiades_core::www_authenticate::challenge(401, Some(header));
+        let summary = ResponseSummary::of(StatusCode::UNAUTHORIZED, &headers("text/plain"), b"no");
+        assert_eq!(
+            summary.challenged(&challenge).to_string(),
+            "status 401, text/plain: invalid_token: token … is over"
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     call::ProviderChange,
-    client::timed_out,
+    client::{CALL_PASSED, timed_out},
     deadline::Deadline,
     health::SessionHealth,
     incoming::RpcResult,
@@ -164,7 +164,7 @@ impl Wire {
         match timeout_at(deadline, lines.send(body)).await {
             Err(_) => {
                 let message = "the provider's process reads too slowly";
-                Err(Error::new(Code::UpstreamTimeout, message))
+                Err(Error::new(Code::UpstreamTimeout, message).because(CALL_PASSED))
             }
             Ok(sent) => sent.map_err(|_closed| self.state.end_error()),
         }

@@ -127,9 +127,10 @@ impl ProviderClient<'_> {
             Ok(Err(error)) => {
                 Err(Error::new(Code::Internal, "starting with the provider broke off").because(error))
             }
-            Err(elapsed) => {
+            Err(_elapsed) => {
                 let message = "the provider's process or stream was not ready in time";
-                Err(Error::new(Code::UpstreamTimeout, message).because(elapsed))
+                let cause = "not ready within `upstream.timeouts`: `connect` and `call`";
+                Err(Error::new(Code::UpstreamTimeout, message).because(cause))
             }
         }
     }

@@ -21,6 +21,9 @@ pub use provider::FakeServer;
 /// Longest wait for anything; a guard against hanging, never a measure.
 pub const GUARD: Duration = Duration::from_secs(30);
 
+/// The file that keeps the log.
+const LOG: &str = "log";
+
 /// A running gateway.
 pub struct World {
     pub base: String,
@@ -37,6 +40,7 @@ pub struct Builder {
     settings: String,
     env: Vec<(String, String)>,
     program: Option<PathBuf>,
+    is_logged: bool,
 }
 
 impl Builder {
@@ -85,6 +89,12 @@ impl Builder {
         self
     }
 
+    /// Keeps the log, from `info` on, for [`World::log`] and [`World::line`].
+    pub fn logged(mut self) -> Self {
+        self.is_logged = true;
+        self
+    }
+
     /// Starts the gateway and waits until it is ready.
     pub async fn start(self) -> World {
         let world = self.launch();
@@ -119,6 +129,10 @@ impl Builder {
             )
             .envs(self.env)
             .stdin(Stdio::null());
+        if self.is_logged {
+            let log = std::fs::File::create(folder.path().join(LOG)).unwrap();
+            command.env("RUST_LOG", "info").stderr(log);
+        }
         let process = command.spawn().unwrap();
         World {
             base: format!("http://127.0.0.1:{listen}"),
@@ -137,6 +151,29 @@ impl World {
 
     pub fn providers(&self) -> PathBuf {
         self.folder.path().join("providers.d")
+    }
+
+    /// The lines of the log so far.
+    pub fn log(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join(LOG)).unwrap();
+        // The last one may be half written.
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    /// The line of a request, by its id.
+    pub async fn line(&self, request_id: &str) -> Value {
+        let find = || {
+            self.log()
+                .into_iter()
+                .find(|line| line["request.id"] == request_id)
+        };
+        self.until(&format!("the line of {request_id}"), || async {
+            find().is_some()
+        })
+        .await;
+        find().unwrap()
     }
 
     async fn until_ready(&self) {

@@ -11,6 +11,7 @@ mod metrics;
 mod provider;
 mod redact;
 mod request;
+mod request_id;
 mod sink;
 pub mod tail;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 
 pub use self::metrics::Metrics;
 pub use self::provider::{InflightGuard, ProviderMetrics};
+pub use self::request_id::{REQUEST_ID, RequestIds};
 
 /// The view that a request used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

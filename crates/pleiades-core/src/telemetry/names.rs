@@ -229,24 +229,30 @@ pub(super) const NO_PROVIDER: &str = "-";
 /// The value that stands for everything outside a closed set.
 pub const OTHER: &str = "other";
 
-/// Outcomes of calls: `ok`, an error of the tool's own, the statuses of meta answers, and every
-/// `error::Code`. Anything else counts as [`OTHER`].
-pub const OUTCOMES: [&str; 59] = [
+/// The outcome of a tool that reports a failure of its own.
+pub const TOOL_ERROR: &str = "tool_error";
+
+/// The outcome of a page or form of connecting that is refused; no call, so it stands in the log alone.
+pub const REFUSED: &str = "refused";
+
+/// The outcomes of the relay where a provider's status passes: from 400 to 499, and from 500 on.
+pub const HTTP_4XX: &str = "http_4xx";
+/// From 500 on.
+pub const HTTP_5XX: &str = "http_5xx";
+
+/// Outcomes of calls: `ok`, an error of the tool's own, the statuses of meta answers that are no error
+/// code, and every `error::Code`. Anything else counts as [`OTHER`].
+pub const OUTCOMES: [&str; 57] = [
     "ok",
-    "tool_error",
+    TOOL_ERROR,
     // statuses of meta answers that are no error code
     "menu",
     "schema",
     "invalid_arguments",
     "unknown_tool",
     "no_match",
-    "token_expired",
-    "capability_miss",
-    "account_ambiguous",
-    "unavailable",
     "confirm_required",
     "budget_exceeded",
-    "timeout",
     "partial",
     // error::Code
     "parse",
@@ -276,6 +282,9 @@ pub const OUTCOMES: [&str; 59] = [
     "breaker_open",
     "unauthenticated",
     "needs_auth",
+    "token_expired",
+    "capability_miss",
+    "account_ambiguous",
     "credential_store",
     "credential_timeout",
     "policy_denied",
@@ -291,8 +300,8 @@ pub const OUTCOMES: [&str; 59] = [
     "shutting_down",
     "internal",
     // the relay: what the upstream answered, by class
-    "http_4xx",
-    "http_5xx",
+    HTTP_4XX,
+    HTTP_5XX,
     OTHER,
 ];
 

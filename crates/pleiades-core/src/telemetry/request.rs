@@ -10,6 +10,7 @@ use super::names;
 use super::{
     Metrics, View, events::millis, line::JsonLine, log, provider::CallSample, redact::without_queries,
 };
+use crate::error::Code;
 use crate::text::head;
 
 /// A request was answered.
@@ -47,8 +48,10 @@ pub struct RequestDone {
     pub peer: Option<IpAddr>,
     /// W3C trace id: 32 hex digits.
     pub trace: Option<Cow<'static, str>>,
-    /// Why it failed, causes included; URLs lose their queries before they are written.
+    /// Why it failed, in one line; URLs lose their queries before they are written.
     pub cause: Option<String>,
+    /// Whether it is for the operator to act, not for the caller: the line is a warning.
+    pub is_operators: bool,
 }
 
 impl RequestDone {
@@ -72,6 +75,7 @@ impl RequestDone {
             peer: None,
             trace: None,
             cause: None,
+            is_operators: false,
         }
     }
 
@@ -100,12 +104,14 @@ impl RequestDone {
         }
     }
 
-    /// An internal error is a bug of ours; every other failure is ordinary.
+    /// A bug of ours is an error. What only the operator can mend, and no other line tells, warns: the
+    /// credential of a descriptor that is refused, a store of credentials that does not serve. Every
+    /// other failure is the caller's, or its provider's, whose state has lines of its own.
     fn level(&self) -> Level {
-        if self.outcome == "internal" {
-            Level::ERROR
-        } else {
-            Level::INFO
+        match self.outcome {
+            outcome if outcome == Code::Internal.as_str() => Level::ERROR,
+            outcome if self.is_operators || outcome == Code::CredentialStore.as_str() => Level::WARN,
+            _ => Level::INFO,
         }
     }
 
@@ -181,10 +187,10 @@ impl RequestDone {
                 )
             };
         }
-        if self.level() == Level::ERROR {
-            at!(Level::ERROR)
-        } else {
-            at!(Level::INFO)
+        match self.level() {
+            Level::ERROR => at!(Level::ERROR),
+            Level::WARN => at!(Level::WARN),
+            _ => at!(Level::INFO),
         }
     }
 }

@@ -154,6 +154,7 @@ impl CredentialManager {
             Err(_) => Err(GrantError::Unavailable {
                 store: Kind::Unreachable,
                 retry_after: SOON,
+                cause: Some("the credential store did not answer in time".to_owned()),
             }),
         }
     }
@@ -232,5 +233,6 @@ fn unavailable(fault: &Fault) -> GrantError {
     GrantError::Unavailable {
         store: fault.kind,
         retry_after: fault.retry_after.unwrap_or(SOON),
+        cause: Some(fault.in_full()),
     }
 }

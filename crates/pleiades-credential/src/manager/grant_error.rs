@@ -42,6 +42,8 @@ pub enum GrantError {
         store: Kind,
         /// When to try again.
         retry_after: Duration,
+        /// What the store says, for the operator.
+        cause: Option<String>,
     },
     /// A refresh is under way elsewhere, or its server cannot be reached.
     Waiting {
@@ -155,11 +157,12 @@ impl GrantError {
                 format!("several accounts of {title} are connected and none is the default: name one as `accountId`"),
             )
             .data(json!({ "provider_id": &**id, "accounts": listed(accounts) })),
-            Self::Unavailable { store, retry_after } => Error::new(
+            Self::Unavailable { store, retry_after, cause } => Error::new(
                 Code::CredentialStore,
                 format!("{}; nothing was run", store.caller_message()),
             )
-            .retry_after(*retry_after),
+            .retry_after(*retry_after)
+            .because(cause.clone().unwrap_or_else(|| format!("the credential store is {}", store.as_str()))),
             Self::Waiting { retry_after, cause } => {
                 let message = match cause {
                     Some(cause) => format!(

@@ -43,6 +43,7 @@ pub(super) async fn renew_within(
         FinalState::StoreDown => Err(GrantError::Unavailable {
             store: slot.store_fault.lock().unwrap_or(Kind::Unreachable),
             retry_after: SOON,
+            cause: None,
         }),
         FinalState::Stopped => Err(waiting(SOON, None)),
     }

@@ -198,6 +198,20 @@ impl Fault {
         }
     }
 
+    /// The sentence and the first cause, in one line.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = None;
+        let mut next = std::error::Error::source(self);
+        while let Some(deeper) = next {
+            (cause, next) = (Some(deeper), deeper.source());
+        }
+        match cause {
+            Some(cause) => format!("{}: {cause}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// Adds the cause.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

@@ -85,7 +85,7 @@ pub(super) fn parse_path(path: &str, query: Option<&str>) -> Option<AccountPath>
 pub(super) async fn answer(
     accounts: &dyn AccountAdmin,
     session: &mut ServerSession,
-    operator: &str,
+    (operator, request_id): (&str, &str),
 ) -> Response<Vec<u8>> {
     let head = session.req_header();
     let (method, uri) = (head.method.clone(), head.uri.clone());
@@ -118,7 +118,7 @@ pub(super) async fn answer(
         accounts.get(&named).await
     };
     if method != Method::GET && method != Method::HEAD {
-        tracing::info!(operator, %method, provider.name = %named.provider, outcome = outcome.name(), "an account was changed by an operator");
+        tracing::info!(request.id = request_id, operator, %method, provider.name = %named.provider, outcome = outcome.name(), "an account was changed by an operator");
     }
     to_response(outcome)
 }

@@ -21,7 +21,7 @@ use pingora_core::{apps::http_app::ServeHttp, protocols::http::ServerSession};
 use serde_json::{Value, json};
 
 use pleiades_core::error::{Code, Error};
-use pleiades_core::telemetry::Metrics;
+use pleiades_core::telemetry::{Metrics, REQUEST_ID, RequestIds, events::RequestDone};
 use pleiades_credential::access::{Access, framing};
 
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -54,6 +54,8 @@ pub struct Admin {
     pub access: Arc<Access>,
     /// Everybody's accounts, for operators.
     pub accounts: Arc<dyn AccountAdmin>,
+    /// Ids of requests.
+    pub ids: Arc<RequestIds>,
 }
 
 impl fmt::Debug for Admin {
@@ -129,6 +131,32 @@ impl Admin {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let id = self.ids.next();
+        let mut response = self.respond(session, &id).await;
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        self.report_refusal(session, id, &response);
+        response
+    }
+}
+
+impl Admin {
+    /// Emits the event of a request that was refused; it counts in no metric.
+    fn report_refusal(&self, session: &ServerSession, id: String, response: &Response<Vec<u8>>) {
+        let Some(Refused(code, why)) = response.extensions().get() else {
+            return;
+        };
+        let mut done = RequestDone::new(id, "admin");
+        done.outcome = code.as_str();
+        done.cause = Some(why.clone());
+        done.status = response.status().as_u16();
+        let peer = session.client_addr().and_then(|peer| peer.as_inet());
+        done.peer = peer.map(std::net::SocketAddr::ip);
+        done.emit(&self.metrics);
+    }
+
+    async fn respond(&self, session: &mut ServerSession, id: &str) -> Response<Vec<u8>> {
         if let Err(error) = check_framing(session) {
             session.set_keepalive(None);
             return refusal(StatusCode::BAD_REQUEST, error.code, &error.message);
@@ -158,7 +186,7 @@ impl ServeHttp for Admin {
             return foreign_host();
         }
         match self.access.identify_operator(asker.headers, asker.peer) {
-            Ok(operator) => accounts::answer(&*self.accounts, session, &operator).await,
+            Ok(operator) => accounts::answer(&*self.accounts, session, (&operator, id)).await,
             Err(error) => unauthorized(&error),
         }
     }
@@ -203,11 +231,19 @@ fn health_response(check: &Check) -> Response<Vec<u8>> {
     }
 }
 
+/// Why a request was refused, beside its answer.
+#[derive(Debug, Clone)]
+struct Refused(Code, String);
+
 fn refusal(status: StatusCode, code: Code, message: &str) -> Response<Vec<u8>> {
-    document(
+    let mut response = document(
         status,
         &json!({"error": {"code": code.as_str(), "message": message}}),
-    )
+    );
+    response
+        .extensions_mut()
+        .insert(Refused(code, message.to_owned()));
+    response
 }
 
 fn unauthorized(error: &Error) -> Response<Vec<u8>> {

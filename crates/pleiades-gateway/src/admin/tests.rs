@@ -33,6 +33,7 @@ fn admin() -> Admin {
         origin_allowed: Arc::new(|origin| origin == "http://localhost:8788"),
         access: access(Vec::new(), true),
         accounts: Arc::new(NoAccounts),
+        ids: Arc::default(),
     }
 }
 

@@ -1,7 +1,5 @@
 //! From our error to a JSON-RPC error object, and the errors that several rooms have.
 
-use serde_json::json;
-
 use pleiades_core::error::{Code, Error, RpcFault};
 use pleiades_mcp::{Revision, raw};
 
@@ -18,7 +16,7 @@ pub fn rpc_fault(error: &Error, revision: Revision) -> RpcFault {
     RpcFault {
         code: rpc_code(error.code, revision),
         message: error.message.to_string(),
-        data: data(error),
+        data: Some(raw::raw(&error.details())),
     }
 }
 
@@ -71,17 +69,6 @@ const fn rpc_code(code: Code, revision: Revision) -> i64 {
     }
 }
 
-fn data(error: &Error) -> Option<raw::Raw> {
-    let mut data = error.data.clone().unwrap_or_else(|| json!({}));
-    if let (Some(after), Some(object)) = (error.retry_after, data.as_object_mut()) {
-        object
-            .entry("retry_after")
-            .or_insert_with(|| json!(after.as_secs().max(1)));
-    }
-    let empty = data.as_object().is_some_and(serde_json::Map::is_empty);
-    (!empty).then(|| raw::raw(&data))
-}
-
 pub(crate) fn unknown_provider(id: &str) -> Error {
     Error::new(
         Code::UnknownProvider,
@@ -108,6 +95,8 @@ pub(crate) fn printable(text: &str) -> String {
 mod tests {
     use std::time::Duration;
 
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -129,13 +118,13 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_when_to_come_back_unless_its_data_do() {
+    fn an_error_says_its_stable_code_and_when_to_come_back_unless_its_data_do() {
         let error = Error::new(Code::Busy, "busy").retry_after(Duration::from_millis(200));
         let data = rpc_fault(&error, Revision::V2025_11_25).data.expect("some");
-        assert_eq!(data.get(), r#"{"retry_after":1}"#);
+        assert_eq!(data.get(), r#"{"code":"busy","retry_after":1}"#);
         let translated = error.data(json!({ "retry_after": 9 }));
         let data = rpc_fault(&translated, Revision::V2025_11_25).data.expect("some");
-        assert_eq!(data.get(), r#"{"retry_after":9}"#);
+        assert_eq!(data.get(), r#"{"retry_after":9,"code":"busy"}"#);
     }
 
     #[test]

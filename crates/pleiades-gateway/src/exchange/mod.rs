@@ -50,9 +50,9 @@ pub(crate) use call::{is_breakage, limited};
 pub use fault::rpc_fault;
 pub(crate) use methods::{equal, relay_open, unequal};
 pub use reply::Reply;
-pub(crate) use request::ACCOUNT_HEADER;
+pub(crate) use request::{ACCOUNT_HEADER, own_signature, without_credential};
 pub use request::{
-    Arrived, Inlet, Keys, Kind, Names, Outlet, Peer, Record, RequestIds, Scope, Variables, Word, unsupported,
+    Arrived, Inlet, Keys, Kind, Names, Outlet, Peer, Record, Scope, Variables, Word, unsupported,
 };
 pub use services::Shown;
 pub use session::{Sessions, abilities, negotiated, unsealed};
@@ -226,6 +226,9 @@ impl Exchange {
                     }
                     Err(error) => Err(error),
                 };
+                if let Err(error) = &done {
+                    facts.fail(error);
+                }
                 Reply::of(&id, done, peer.revision)
             }
             Kind::Notification => {
@@ -234,10 +237,19 @@ impl Exchange {
             }
             Kind::Response(id, answer) => match self.take_answer(&request.holder(), &id, answer).await {
                 Ok(()) => (Reply::Accepted, OK),
-                Err(error) => (Reply::failure(None, &error, peer.revision), error.code.as_str()),
+                Err(error) => {
+                    facts.fail(&error);
+                    (Reply::failure(None, &error, peer.revision), error.code.as_str())
+                }
             },
         };
-        (reply, facts.record(method, outcome))
+        let record = facts.record(method, outcome);
+        if record.cause.is_none() {
+            return (reply, record);
+        }
+        let id = record.provider.as_ref().or(scope.provider.as_ref()).cloned();
+        let provider = id.and_then(|id| snapshot.providers.get(&id));
+        (reply, record.judged(provider.map(|it| &it.need)))
     }
 
     async fn cancellable(&self, request: &Request<'_>, id: &Id, params: RawObject) -> Result<Done, Error> {

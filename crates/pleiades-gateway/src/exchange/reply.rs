@@ -58,12 +58,7 @@ impl Reply {
             Ok(Done::Result(result, outcome)) => (Self::result(id, &result, None), outcome),
             Ok(Done::Opened { result, session }) => (Self::result(id, &result, Some(session)), OK),
             Ok(Done::Stream(messages)) => (Self::Stream(messages), OK),
-            Err(error) => {
-                if let Some(source) = &error.source {
-                    tracing::debug!(outcome = error.code.as_str(), cause = %source, "request failed");
-                }
-                (Self::failure(Some(id), &error, revision), error.code.as_str())
-            }
+            Err(error) => (Self::failure(Some(id), &error, revision), error.code.as_str()),
         }
     }
 

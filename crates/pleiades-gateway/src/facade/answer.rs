@@ -1,13 +1,14 @@
 //! What the meta tool answers: one object for every outcome, its text
 //! enough on its own.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 use serde_json::{Value, json, value::RawValue};
 
 use super::blocks::{self, SortedBlocks};
 use pleiades_core::error::{Code, Error};
+use pleiades_core::telemetry::names;
 use pleiades_mcp::{Raw, RawObject, Revision, raw};
 
 pub use super::blocks::repair_result;
@@ -79,6 +80,64 @@ impl AnswerStatus {
         }
     }
 
+    /// The status of an answer that tells of an error; `None` for errors that no answer tells of: those
+    /// of messages and of HTTP.
+    #[must_use]
+    pub const fn of(code: Code) -> Option<Self> {
+        Some(match code {
+            Code::RateLimited | Code::Busy | Code::BreakerOpen => Self::RateLimited,
+            Code::NeedsAuth => Self::NeedsAuth,
+            Code::TokenExpired => Self::TokenExpired,
+            Code::CapabilityMiss => Self::CapabilityMiss,
+            Code::AccountAmbiguous => Self::AccountAmbiguous,
+            Code::CredentialStore => Self::Unavailable,
+            Code::PolicyDenied => Self::PolicyDenied,
+            Code::UpstreamTimeout | Code::CredentialTimeout => Self::Timeout,
+            Code::InvalidParams => Self::InvalidArguments,
+            Code::MethodNotFound
+            | Code::UnsupportedRevision
+            | Code::UpstreamUnreachable
+            | Code::UpstreamProtocol
+            | Code::UpstreamError
+            | Code::UpstreamAuth
+            | Code::CallGone
+            | Code::InputRequired
+            | Code::ShuttingDown
+            | Code::Internal => Self::UpstreamError,
+            Code::Parse
+            | Code::InvalidRequest
+            | Code::MissingMeta
+            | Code::HeaderMismatch
+            | Code::MissingCapability
+            | Code::ResourceNotFound
+            | Code::UnknownPath
+            | Code::UnknownProvider
+            | Code::UnknownSession
+            | Code::MethodNotAllowed
+            | Code::NotAcceptable
+            | Code::TooLarge
+            | Code::BodyTooSlow
+            | Code::TargetTooLong
+            | Code::UnsupportedMedia
+            | Code::HeadersTooLarge
+            | Code::BadFraming
+            | Code::HostRefused
+            | Code::OriginRefused
+            | Code::Unauthenticated
+            | Code::UnknownQuestion
+            | Code::Cancelled => return None,
+        })
+    }
+
+    /// Why nothing was run, where the call itself is at fault: without its arguments, which no log shows.
+    pub(crate) const fn why_refused(self) -> Option<&'static str> {
+        match self {
+            Self::InvalidArguments => Some("the arguments do not fit the schema of the operation"),
+            Self::UnknownTool => Some("the provider has no operation of this name"),
+            _ => None,
+        }
+    }
+
     /// Whether `isError` is set.
     #[must_use]
     pub(crate) const fn is_error(self) -> bool {
@@ -94,6 +153,8 @@ impl AnswerStatus {
 pub struct MetaAnswer {
     /// What became of the call.
     pub status: AnswerStatus,
+    /// The error that it tells of.
+    code: Option<Code>,
     /// All of it in words.
     pub text: String,
     /// Details by status; for `ok` the provider's `structuredContent`.
@@ -111,12 +172,16 @@ pub struct MetaAnswer {
 }
 
 impl MetaAnswer {
-    /// An answer of nothing but words.
+    /// An answer of nothing but words; of a failure also its code.
     pub fn new(status: AnswerStatus, text: impl Into<String>) -> Self {
+        let code = status
+            .is_error()
+            .then(|| raw::raw(&json!({ "code": outcome(status, None) })));
         Self {
             status,
+            code: None,
             text: text.into(),
-            data: None,
+            data: code,
             notes: Vec::new(),
             next: None,
             content: Vec::new(),
@@ -143,7 +208,14 @@ impl MetaAnswer {
         }
     }
 
-    /// The same answer with the content of a provider's result.
+    /// The outcome of the request that it answers, as logs and metrics have it; of a failure the
+    /// `data.code`.
+    #[must_use]
+    pub(crate) const fn outcome(&self) -> &'static str {
+        outcome(self.status, self.code)
+    }
+
+    /// The same answer with the content of a provider's result, whose data stay as they are.
     #[must_use]
     pub(crate) fn with_result(self, result: &RawObject) -> Self {
         let SortedBlocks { texts, content } = blocks::sorted(result);
@@ -156,7 +228,7 @@ impl MetaAnswer {
         };
         Self {
             text,
-            data: data.map(ToOwned::to_owned),
+            data: data.map(ToOwned::to_owned).or(self.data),
             content,
             ..self
         }
@@ -165,7 +237,7 @@ impl MetaAnswer {
     /// A failure in words. `writes`: whether the operation may change something.
     #[must_use]
     pub(crate) fn of_error(error: &Error, title: &str, writes: bool) -> Self {
-        let status = status_of(error.code);
+        let status = AnswerStatus::of(error.code).unwrap_or(AnswerStatus::UpstreamError);
         let text = match (&error.rpc, error.code) {
             (Some(fault), _) => format!("{title} answered with an error: {}", fault.message),
             (None, Code::UpstreamAuth) => format!(
@@ -177,7 +249,8 @@ impl MetaAnswer {
             (None, _) => error.message.to_string(),
         };
         let mut answer = Self::new(status, text);
-        answer.data = data_of(error);
+        answer.code = Some(error.code);
+        answer.data = Some(data_of(error));
         let listed = error.data.as_ref().and_then(|data| data.get("accounts"));
         answer.accounts = listed.and_then(Value::as_array).cloned().unwrap_or_default();
         answer
@@ -261,18 +334,16 @@ struct StructuredAnswer<'a> {
     telemetry_id: &'a str,
 }
 
-const fn status_of(code: Code) -> AnswerStatus {
-    match code {
-        Code::RateLimited | Code::Busy | Code::BreakerOpen => AnswerStatus::RateLimited,
-        Code::NeedsAuth => AnswerStatus::NeedsAuth,
-        Code::TokenExpired => AnswerStatus::TokenExpired,
-        Code::CapabilityMiss => AnswerStatus::CapabilityMiss,
-        Code::AccountAmbiguous => AnswerStatus::AccountAmbiguous,
-        Code::CredentialStore => AnswerStatus::Unavailable,
-        Code::PolicyDenied => AnswerStatus::PolicyDenied,
-        Code::UpstreamTimeout | Code::CredentialTimeout => AnswerStatus::Timeout,
-        Code::InvalidParams => AnswerStatus::InvalidArguments,
-        _ => AnswerStatus::UpstreamError,
+/// The outcome of a provider's result: a tool may report a failure of its own.
+pub(crate) fn outcome_of(result: &RawObject) -> &'static str {
+    outcome(MetaAnswer::status_of(result), None)
+}
+
+const fn outcome(status: AnswerStatus, code: Option<Code>) -> &'static str {
+    match (code, status) {
+        (Some(code), _) => code.as_str(),
+        (None, AnswerStatus::UpstreamError) => names::TOOL_ERROR,
+        (None, status) => status.as_str(),
     }
 }
 
@@ -284,32 +355,26 @@ const fn retry_advice(sent: bool, writes: bool) -> &'static str {
     }
 }
 
-fn data_of(error: &Error) -> Option<Raw> {
-    let mut data = error.data.clone().unwrap_or_else(|| json!({}));
-    let object = data.as_object_mut()?;
+fn data_of(error: &Error) -> Raw {
+    let mut data = error.details();
     if let Some(fault) = &error.rpc {
-        object.insert("code".to_owned(), json!(fault.code));
-        if let Some(details) = &fault.data {
-            // Of details that no value holds (1e400) their text.
-            let details = serde_json::from_str(details.get()).unwrap_or_else(|_| details.get().into());
-            object.insert("data".to_owned(), details);
-        }
+        // Of details that no value holds (1e400) their text.
+        let details = fault.data.as_ref().map(|details| {
+            serde_json::from_str(details.get()).unwrap_or_else(|_| Value::from(details.get()))
+        });
+        let own = match details {
+            Some(details) => json!({ "code": fault.code, "message": fault.message, "data": details }),
+            None => json!({ "code": fault.code, "message": fault.message }),
+        };
+        data.insert("error".to_owned(), own);
     }
-    if let Some(after) = error.retry_after {
-        object
-            .entry("retry_after")
-            .or_insert_with(|| json!(seconds(after)));
-    }
-    (!object.is_empty()).then(|| raw::raw(&data))
-}
-
-/// Whole seconds, never too few.
-fn seconds(after: Duration) -> u64 {
-    (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
+    raw::raw(&data)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use pleiades_core::error::RpcFault;
 
@@ -400,15 +465,49 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_result_of_the_provider_is_its_error() {
-        let result = json!({ "content": [{ "type": "text", "text": "no" }], "isError": true });
-        let answer = written(MetaAnswer::of_result(
-            &RawObject::open(&raw::raw(&result)).unwrap(),
-            Vec::new(),
-        ));
+    fn a_failed_result_of_the_provider_is_its_error_and_its_data_stay_as_they_are() {
+        let failed = |data: Value| {
+            let result = json!({ "content": [{ "type": "text", "text": "no" }], "structuredContent": data,
+                "isError": true });
+            let result = RawObject::open(&raw::raw(&result)).unwrap();
+            assert_eq!(outcome_of(&result), "tool_error");
+            let answer = MetaAnswer::of_result(&result, Vec::new());
+            assert_eq!(answer.outcome(), "tool_error");
+            written(answer)
+        };
+        let answer = failed(Value::Null);
         assert_eq!(
             (&answer["structuredContent"]["status"], &answer["isError"]),
             (&json!("upstream_error"), &json!(true))
+        );
+        assert_eq!(
+            answer["structuredContent"]["data"],
+            json!({ "code": "tool_error" })
+        );
+        let own = failed(json!({ "code": 7 }));
+        assert_eq!(own["structuredContent"]["data"], json!({ "code": 7 }));
+        assert_eq!(own["content"][0]["text"], "no");
+    }
+
+    #[test]
+    fn a_failing_answer_says_the_code_that_log_and_metrics_say() {
+        for code in Code::ALL {
+            let answer = MetaAnswer::of_error(&Error::new(code, "no"), "X", true);
+            assert!(answer.status.is_error(), "{code:?}");
+            assert_eq!(answer.outcome(), code.as_str());
+            let written = written(answer);
+            assert_eq!(written["structuredContent"]["data"]["code"], code.as_str());
+        }
+        for status in [AnswerStatus::InvalidArguments, AnswerStatus::UnknownTool] {
+            let answer = MetaAnswer::new(status, "no");
+            assert_eq!(answer.outcome(), status.as_str());
+            let written = written(answer);
+            assert_eq!(written["structuredContent"]["data"]["code"], status.as_str());
+        }
+        assert!(
+            written(MetaAnswer::new(AnswerStatus::Menu, ""))["structuredContent"]
+                .get("data")
+                .is_none()
         );
     }
 
@@ -423,7 +522,7 @@ mod tests {
         let answer = written(MetaAnswer::of_error(&error, "X", true));
         assert_eq!(
             answer["structuredContent"]["data"],
-            json!({ "code": -32000, "data": { "a": 1 } })
+            json!({ "code": "upstream_error", "error": { "code": -32000, "message": "no", "data": { "a": 1 } } })
         );
         assert_eq!(answer["isError"], true);
     }

@@ -305,7 +305,9 @@ fn invalid(tool: &Tool, schema: &Value, faults: &[String], notes: Vec<String>) -
         signature::line(tool)
     );
     let mut answer = MetaAnswer::new(AnswerStatus::InvalidArguments, text);
-    answer.data = Some(raw::raw(&json!({ "tool": &*tool.name, "faults": faults })));
+    answer.data = Some(raw::raw(
+        &json!({ "code": answer.outcome(), "tool": &*tool.name, "faults": faults }),
+    ));
     answer.next = Some(raw::raw(&next));
     answer.notes = notes;
     answer
@@ -399,7 +401,7 @@ fn unknown(provider: &Provider, catalogue: &Catalogue, name: &str, elsewhere: Op
         text.push_str(&lines.join("\n"));
     }
     let mut answer = MetaAnswer::new(AnswerStatus::UnknownTool, text);
-    answer.data = Some(raw::raw(&json!({ "nearest": names })));
+    answer.data = Some(raw::raw(&json!({ "code": answer.outcome(), "nearest": names })));
     answer
 }
 

@@ -12,7 +12,7 @@ use pingora_proxy::Session;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::{limits, respond::Response};
+use super::{context::Context, limits, respond::Response};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::limit::{Budget, Reservation};
 use pleiades_core::telemetry::Metrics;
@@ -149,12 +149,12 @@ fn is_waiting(session: &Session) -> bool {
     expects && head.version == http::Version::HTTP_11
 }
 
-pub(super) async fn respond(session: &mut Session, response: Response, origin: Option<&str>) -> Result<()> {
+pub(super) async fn respond(session: &mut Session, response: Response, ctx: &Context) -> Result<()> {
     let mut head = ResponseHeader::build(response.status, Some(8))?;
     for (name, value) in response.headers {
         head.append_header(name, value)?;
     }
-    cors(&mut head, origin)?;
+    ctx.sign(&mut head)?;
     if response.status != StatusCode::NO_CONTENT {
         head.insert_header(header::CONTENT_LENGTH, response.body.len())?;
     }
@@ -193,7 +193,7 @@ async fn within<T, E>(limit: Duration, work: impl Future<Output = std::result::R
     matches!(tokio::time::timeout(limit, work).await, Ok(Ok(_)))
 }
 
-pub(super) async fn begin_stream(session: &mut Session, origin: Option<&str>) -> Result<()> {
+pub(super) async fn begin_stream(session: &mut Session, ctx: &Context) -> Result<()> {
     let mut head = ResponseHeader::build(StatusCode::OK, Some(8))?;
     head.insert_header(header::CONTENT_TYPE, "text/event-stream")?;
     head.insert_header(header::CACHE_CONTROL, "no-cache, no-transform")?;
@@ -201,7 +201,7 @@ pub(super) async fn begin_stream(session: &mut Session, origin: Option<&str>) ->
     if !session.is_http2() {
         head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
-    cors(&mut head, origin)?;
+    ctx.sign(&mut head)?;
     session.write_response_header(Box::new(head), false).await
 }
 
@@ -267,19 +267,6 @@ impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.streams(-1);
     }
-}
-
-/// What a page of an allowed origin may read.
-pub(super) fn cors(head: &mut ResponseHeader, origin: Option<&str>) -> Result<()> {
-    if let Some(origin) = origin {
-        head.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)?;
-        head.insert_header(header::VARY, "Origin")?;
-        head.insert_header(
-            header::ACCESS_CONTROL_EXPOSE_HEADERS,
-            "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate",
-        )?;
-    }
-    Ok(())
 }
 
 /// The answer to a preflight of an origin of ours.

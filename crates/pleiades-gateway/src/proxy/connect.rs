@@ -15,7 +15,8 @@ use super::{
 };
 use crate::exchange::Exchange;
 use pleiades_core::error::{Code, Error};
-use pleiades_core::{telemetry::events::RequestDone, time::unix_now};
+use pleiades_core::telemetry::{events::RequestDone, names};
+use pleiades_core::time::unix_now;
 use pleiades_credential::broker::{
     Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, LinkPayload, Proof,
     ProofMethod, RedirectTarget, proof_cookie,
@@ -58,20 +59,24 @@ pub(super) async fn serve(
             ("v1/connections", Ok(response))
         }
     };
-    let response =
-        response.unwrap_or_else(|error| error_page((pages.broker.name(), &pages.path("")), &error));
     let mut done = RequestDone::new(ctx.request_id.clone(), name);
+    let response = response.unwrap_or_else(|error| {
+        done.cause = Some(error.why.clone());
+        error_page((pages.broker.name(), &pages.path("")), &error)
+    });
     ctx.describe(&mut done);
     done.duration = ctx.started.elapsed();
     done.status = response.status.as_u16();
     done.outcome = if response.status.is_client_error() || response.status.is_server_error() {
-        "refused"
+        names::REFUSED
     } else {
         "ok"
     };
     done.emit(&services.metrics);
-    let origin = matches!(route, OAuthRoute::ConnectionStatus(_)).then_some(ctx.origin.as_deref());
-    bridge::respond(session, response, origin.flatten()).await
+    if !matches!(route, OAuthRoute::ConnectionStatus(_)) {
+        ctx.origin = None;
+    }
+    bridge::respond(session, response, ctx).await
 }
 
 /// A page that is refused before its path is looked at.

@@ -2,11 +2,14 @@
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
+use pingora_core::Result;
+use pingora_http::ResponseHeader;
 
+use super::services::GatewayServices;
 use crate::exchange::Scope;
-use pleiades_core::error::Code;
-use pleiades_core::telemetry::{Metrics, events::RequestDone};
+use pleiades_core::error::Error;
+use pleiades_core::telemetry::{REQUEST_ID, events::RequestDone};
 use pleiades_credential::access::Caller;
 
 /// One request: its id, and who sent it from where.
@@ -43,14 +46,41 @@ impl Context {
         }
     }
 
-    /// Emits the event of a request that was refused before it was one; it counts as no call.
-    pub(super) fn report_refusal(&self, metrics: &Metrics, scope: &Scope, code: Code, status: StatusCode) {
+    /// Emits the event of a request that was refused before it was one. `scope`: the view that it asks
+    /// for, in whose metrics it counts; `None` where its path names none.
+    pub(super) fn report_refusal(
+        &self,
+        services: &GatewayServices,
+        scope: Option<&Scope>,
+        error: &Error,
+        status: StatusCode,
+    ) {
         let mut done = RequestDone::new(self.request_id.clone(), "http");
         self.describe(&mut done);
-        done.provider.clone_from(&scope.provider);
-        done.outcome = code.as_str();
+        done.view = scope.map(|scope| scope.view);
+        let asked = scope.and_then(|scope| scope.provider.clone());
+        done.provider = asked.filter(|id| services.exchange.catalog.snapshot().providers.contains_key(id));
+        done.outcome = error.code.as_str();
+        done.cause = Some(error.cause());
         done.duration = self.started.elapsed();
         done.status = status.as_u16();
-        done.emit(metrics);
+        done.emit(&services.metrics);
+    }
+
+    /// Puts on an answer what is ours on each: the id that the log has for its request, and what a page of
+    /// an allowed origin may read.
+    pub(super) fn sign(&self, head: &mut ResponseHeader) -> Result<()> {
+        if let Ok(id) = HeaderValue::from_str(&self.request_id) {
+            head.insert_header(REQUEST_ID, id)?;
+        }
+        if let Some(origin) = &self.origin {
+            head.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)?;
+            head.insert_header(header::VARY, "Origin")?;
+            head.insert_header(
+                header::ACCESS_CONTROL_EXPOSE_HEADERS,
+                "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate, X-Request-Id",
+            )?;
+        }
+        Ok(())
     }
 }

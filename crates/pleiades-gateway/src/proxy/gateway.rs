@@ -14,12 +14,12 @@ use super::guard::{self, Inspected};
 use super::relay::{self, RelayState, TlsCache};
 use super::route::{self, Route};
 use super::{
-    bridge, connect, context::Context, limits::CallerLimits, respond, resume::AnswerStore,
+    bridge, connect, context::Context, limits::CallerLimits, respond, respond::Response, resume::AnswerStore,
     services::GatewayServices, view,
 };
 use crate::catalog::Snapshot;
-use crate::exchange::{Exchange, RequestIds, Scope};
-use pleiades_core::telemetry::{Metrics, View};
+use crate::exchange::{Exchange, Scope};
+use pleiades_core::telemetry::{Metrics, RequestIds, View};
 use pleiades_credential::access::{Access, framing, origins::OriginPolicy};
 use pleiades_mcp::{Revision, seal::Sealer};
 
@@ -89,7 +89,9 @@ impl Gateway {
             Ok(Inspected::Preflight { origin }) => {
                 let headers = &session.req_header().headers;
                 let requested = headers.get(http::header::ACCESS_CONTROL_REQUEST_HEADERS);
-                bridge::respond(session, bridge::preflight(requested), Some(&origin)).await?;
+                let response = bridge::preflight(requested);
+                state.context.origin = Some(origin);
+                bridge::respond(session, response, &state.context).await?;
                 return Ok(true);
             }
             Ok(Inspected::Request { origin }) => {
@@ -112,17 +114,29 @@ impl Gateway {
                 return Ok(true);
             }
             Ok(Route::Health) => respond::health(&session.req_header().method),
-            Err(error) if route::is_for_people(session.req_header().uri.path()) => {
-                ctx.origin = None;
-                connect::guard_page(self.services.exchange.accounts.broker.name(), &error)
-            }
-            Err(error) => {
-                let status = respond::status(error.code, Revision::NEWEST_LEGACY);
-                respond::refusal(status, &error, None, Revision::NEWEST_LEGACY)
-            }
+            Err(error) => self.refuse(session, ctx, &error),
         };
-        bridge::respond(session, response, ctx.origin.as_deref()).await?;
+        bridge::respond(session, response, ctx).await?;
         Ok(true)
+    }
+
+    /// The answer to a request that is refused by its head alone; its event is emitted.
+    fn refuse(&self, session: &Session, ctx: &mut Context, error: &pleiades_core::error::Error) -> Response {
+        let uri = &session.req_header().uri;
+        ctx.peer = bridge::peer_address(session);
+        let response = if route::is_for_people(uri.path()) {
+            ctx.origin = None;
+            connect::guard_page(self.services.exchange.accounts.broker.name(), error)
+        } else {
+            let status = respond::status(error.code, Revision::NEWEST_LEGACY);
+            respond::refusal(status, error, None, Revision::NEWEST_LEGACY)
+        };
+        let scope = match route::route(uri.path(), uri.query()) {
+            Ok(Route::Mcp(scope)) => Some(scope),
+            _ => None,
+        };
+        ctx.report_refusal(&self.services, scope.as_ref(), error, response.status);
+        response
     }
 
     fn inspect(&self, session: &Session) -> Result<Inspected, pleiades_core::error::Error> {
@@ -140,9 +154,9 @@ impl Gateway {
             Ok(caller) => caller,
             Err(error) => {
                 let status = respond::relay_status(error.code, Revision::NEWEST_LEGACY);
-                ctx.report_refusal(&self.services.metrics, &scope, error.code, status);
+                ctx.report_refusal(&self.services, Some(&scope), &error, status);
                 let response = respond::refusal(status, &error, None, Revision::NEWEST_LEGACY);
-                bridge::respond(session, response, ctx.origin.as_deref()).await?;
+                bridge::respond(session, response, ctx).await?;
                 return Ok(true);
             }
         };
@@ -225,8 +239,7 @@ impl ProxyHttp for Gateway {
         let Some(relay) = state.relay.as_mut() else {
             return Ok(());
         };
-        let origin = state.context.origin.as_deref();
-        relay::response::filter_response(&self.services, session, response, (relay, origin)).await
+        relay::response::filter_response(&self.services, session, response, (relay, &state.context)).await
     }
 
     fn fail_to_connect(

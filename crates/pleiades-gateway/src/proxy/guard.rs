@@ -5,11 +5,14 @@ use http::{HeaderMap, Method, Uri, header};
 
 use super::route::is_for_people;
 use pleiades_core::error::{Code, Error};
+use pleiades_core::text::printable;
 use pleiades_credential::access::origins::OriginPolicy;
 
 const MAX_TARGET: usize = 8 * 1024;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 256;
+/// Longest name of a host or origin in the log, in characters.
+const SHOWN: usize = 128;
 /// A slash, a backslash and a dot, as a second spelling of a path would hide them.
 const ENCODED: [&[u8]; 3] = [b"%2f", b"%5c", b"%2e"];
 
@@ -94,7 +97,8 @@ fn check_host(uri: &Uri, headers: &HeaderMap, origins: &OriginPolicy) -> Result<
     Err(Error::new(
         Code::HostRefused,
         "this `Host` is not served here; the operator adds names with `hosts`",
-    ))
+    )
+    .because(format!("`Host: {}`", printable(host, SHOWN))))
 }
 
 /// A form of a page with `Referrer-Policy: no-referrer` names no origin (Fetch, "append a request
@@ -119,10 +123,14 @@ fn check_origin(headers: &HeaderMap, origins: &OriginPolicy) -> Result<Option<St
     };
     match first.to_str() {
         Ok(origin) if given.next().is_none() && origins.origin_allowed(origin) => Ok(Some(origin.to_owned())),
-        _ => Err(Error::new(
+        given => Err(Error::new(
             Code::OriginRefused,
             "this `Origin` is not allowed; the operator adds some with `origins`",
-        )),
+        )
+        .because(format!(
+            "`Origin: {}`",
+            printable(given.unwrap_or_default(), SHOWN)
+        ))),
     }
 }
 

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::limits;
 use crate::exchange::{Reply, rpc_fault};
-use pleiades_core::error::{Code, Error};
+use pleiades_core::error::{Code, Error, whole_seconds};
 use pleiades_core::limit::load::RequestLoad;
 use pleiades_core::page::POLICY;
 use pleiades_credential::broker::ConnectErrorKind;
@@ -233,7 +233,7 @@ pub(super) fn reply(reply: Reply, revision: Revision, is_relay: bool) -> Option<
 
 fn retry_after(response: Response, after: Option<std::time::Duration>) -> Response {
     match after {
-        Some(after) => response.header(header::RETRY_AFTER, &after.as_secs().max(1).to_string()),
+        Some(after) => response.header(header::RETRY_AFTER, &whole_seconds(after).to_string()),
         None => response,
     }
 }

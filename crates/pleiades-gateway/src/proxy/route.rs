@@ -6,6 +6,7 @@ use super::api::route::{self as api, ApiRoute, is_id};
 use crate::exchange::{Names, Scope};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
+use pleiades_core::text::{printable, without_tokens};
 use pleiades_credential::access::framing;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub(super) fn is_for_people(path: &str) -> bool {
 /// Reads a path, of which a final slash names the same, and how names are to be shown (`?names=safe`,
 /// `?names=dotted`). Whether the provider exists is not asked here. Errors: [`Code::UnknownPath`].
 pub(super) fn route(path: &str, query: Option<&str>) -> Result<Route, Error> {
-    let route = by_path(path)?;
+    let route = by_path(path).map_err(|error| error.because(format!("`{}`", shown(path))))?;
     Ok(match route {
         Route::Mcp(mut scope) => {
             scope.names = query.and_then(names_style);
@@ -101,6 +102,15 @@ fn is_provider(segment: &str) -> bool {
     is_id(segment) && !segment.starts_with("s_")
 }
 
+/// An unknown path as the log shows it: a segment may be somebody's key.
+fn shown(path: &str) -> String {
+    let segments = path.split('/').map(|segment| match segment.starts_with("s_") {
+        true => "s_…".into(),
+        false => without_tokens(segment),
+    });
+    printable(&segments.collect::<Vec<_>>().join("/"), 128)
+}
+
 fn unknown() -> Error {
     Error::new(
         Code::UnknownPath,
@@ -114,6 +124,14 @@ mod tests {
 
     fn route(path: &str) -> Result<Route, Error> {
         super::route(path, None)
+    }
+
+    #[test]
+    fn an_unknown_path_is_in_the_log_without_what_may_be_a_key() {
+        let cause = |path| route(path).unwrap_err().cause();
+        assert_eq!(cause("/wrong/way"), "`/wrong/way`");
+        assert_eq!(cause("/mcp/s_abc/x"), "`/mcp/s_…/x`");
+        assert_eq!(cause("/oauth/0123456789abcdef/x"), "`/oauth/…/x`");
     }
 
     #[test]

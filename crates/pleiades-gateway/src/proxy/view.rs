@@ -105,7 +105,7 @@ pub(super) async fn serve(
         Ok(None) => return Ok(()),
         Err(refused) => refuse(to, &refused),
     };
-    bridge::respond(session, response, ctx.origin.as_deref()).await
+    bridge::respond(session, response, ctx).await
 }
 
 async fn delete(session: &mut Session, to: ViewContext<'_>) -> Result<Response, RefusedRequest> {
@@ -119,8 +119,7 @@ async fn delete(session: &mut Session, to: ViewContext<'_>) -> Result<Response, 
 
 fn refuse(to: ViewContext<'_>, RefusedRequest(error, id, revision): &RefusedRequest) -> Response {
     let status = respond::refusal_status(error, to.scope.view == View::Relay, *revision);
-    to.ctx
-        .report_refusal(&to.services.metrics, to.scope, error.code, status);
+    to.ctx.report_refusal(to.services, Some(to.scope), error, status);
     respond::refusal(status, error, id.as_ref(), *revision)
 }
 
@@ -176,7 +175,7 @@ async fn post(
     match wait(session, opening, running, notices).await? {
         WaitOutcome::Streamed => Ok(Ok(None)),
         WaitOutcome::Done(Reply::Stream(mut messages)) => {
-            bridge::begin_stream(session, ctx.origin.as_deref()).await?;
+            bridge::begin_stream(session, ctx).await?;
             bridge::pump(session, &mut messages, std::future::pending(), &services.metrics).await?;
             Ok(Ok(None))
         }
@@ -236,16 +235,18 @@ fn start(to: ViewContext<'_>, work: PostWork) -> RunningWork {
     let work = async move {
         // What it was read from is gone by now; what was made of it goes with the work.
         let _body = body;
-        let (reply, record) = exchange
+        let (reply, mut record) = exchange
             .handle(&snapshot, (&scope, &peer), message, outlet.as_ref())
             .await;
         let status = respond::reply_status(&reply, peer.revision, scope.view == View::Relay);
-        let mut done = RequestDone::new(peer.request_id.clone(), record.method.clone());
+        let mut peer = peer;
+        let id = std::mem::take(&mut peer.request_id);
+        let mut done = RequestDone::new(id, std::mem::take(&mut record.method));
+        peer.describe(&mut done);
         record.describe(&mut done);
         done.provider = done.provider.or(scope.provider);
         done.duration = started.elapsed();
         done.status = status.as_u16();
-        peer.describe(&mut done);
         (done.peer, done.key) = (address, key);
         done.view = Some(scope.view);
         done.emit(&metrics);
@@ -289,7 +290,7 @@ async fn get(session: &mut Session, to: ViewContext<'_>) -> Result<Result<Option
         .and_then(|value| value.to_str().ok())
         .and_then(|event| to.services.answers.resume(&id, event));
     let mut messages = resumed.unwrap_or_else(|| exchange.session_stream(to.snapshot, to.scope, &peer));
-    bridge::begin_stream(session, to.ctx.origin.as_deref()).await?;
+    bridge::begin_stream(session, to.ctx).await?;
     let ended = exchange.sessions.ended(&id);
     bridge::pump(session, &mut messages, ended, &to.services.metrics).await?;
     Ok(Ok(None))

@@ -83,7 +83,7 @@ pub(super) struct StreamOpening<'a> {
 
 impl StreamOpening<'_> {
     async fn begin(self, session: &mut Session) -> Result<()> {
-        bridge::begin_stream(session, self.context.origin.as_deref()).await?;
+        bridge::begin_stream(session, self.context).await?;
         let Some((session_id, ticket)) = self.resumes else {
             return Ok(());
         };

@@ -57,7 +57,8 @@ impl ProcessEnd {
         if shown == line {
             return error;
         }
-        error.because(line)
+        let status = exit.status.as_deref().unwrap_or_default();
+        error.because(format!("{status}: {line}"))
     }
 }
 

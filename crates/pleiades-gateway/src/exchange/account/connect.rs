@@ -111,7 +111,7 @@ impl Accounts {
 
     /// -32042 of 2025-11-25, our data beside its own.
     fn required(&self, request: &Request<'_>, mut error: Error) -> Error {
-        let mut data = error.data.clone().unwrap_or_else(|| json!({}));
+        let mut data = Value::Object(error.details());
         let url = address(&error).unwrap_or_default().to_owned();
         let id = match data.get("connection_id").and_then(Value::as_str) {
             Some(id) if !id.is_empty() => id.to_owned(),
@@ -140,7 +140,7 @@ impl Accounts {
 
     /// The `input_required` result of 2026-07-28.
     fn question(&self, request: &Request<'_>, error: &Error) -> Raw {
-        let data = error.data.clone().unwrap_or_else(|| json!({}));
+        let data = Value::Object(error.details());
         let provider = data.get("provider_id").and_then(Value::as_str);
         let scopes = data.get("missing_scopes");
         let pending = Pending {
@@ -233,8 +233,9 @@ pub(crate) fn declined_answer(
     if request.method() != "tools/call" || error.code == Code::InvalidParams {
         return Err(error);
     }
+    request.facts().fail(&error);
     let answer = MetaAnswer::of_error(&error, &title.unwrap_or_default(), false);
-    let outcome = answer.status.as_str();
+    let outcome = answer.outcome();
     let result = answer.into_result(request.revision(), &request.peer().request_id);
     Ok(Done::Result(result, outcome))
 }

@@ -61,6 +61,20 @@ impl Calls {
         params: RawObject,
         reached: &Reached,
     ) -> Result<CallOutcome, Error> {
+        let made = self.make_as(request, target, params, reached).await;
+        if made.is_err() {
+            request.facts().set_signature(&reached.identity.signature);
+        }
+        made
+    }
+
+    async fn make_as(
+        &self,
+        request: &Request<'_>,
+        target: CallTarget,
+        params: RawObject,
+        reached: &Reached,
+    ) -> Result<CallOutcome, Error> {
         let Some(account) = &reached.account else {
             return self.limit(request, target, params, reached).await;
         };

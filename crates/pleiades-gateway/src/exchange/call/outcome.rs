@@ -89,6 +89,7 @@ pub(crate) fn limited(title: &str, refusal: &LimitRefusal) -> Error {
     )
     .retry_after(Duration::from_secs(seconds))
     .data(json!({ "rule": refusal.rule.as_str(), "retry_after": seconds }))
+    .because(format!("rule {}: {what}", refusal.rule.as_str()))
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub(super) async fn initialize(
         services.sessions.sealed()?;
     }
     let (revision, abilities) = (negotiated(params), abilities(params));
+    request.facts().set_revision(revision);
     greet(services, request).await;
     let mut result = RawObject::new();
     result.put("protocolVersion", revision.as_str());

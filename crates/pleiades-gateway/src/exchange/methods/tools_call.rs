@@ -135,7 +135,8 @@ async fn tool_call(
             answer::repair_result(&mut result);
             let mut result = translate::result("tools/call", result, from, request.revision());
             sign_result(account.as_ref(), &mut result);
-            Ok(Done::ok(result.close()))
+            let outcome = answer::outcome_of(&result);
+            Ok(Done::Result(result.close(), outcome))
         }
         Ok(CallOutcome::Asked(result)) => Ok(Done::asks(result)),
         Err(error) if error.code == Code::UpstreamError && error.rpc.is_some() => Err(error),
@@ -307,10 +308,10 @@ impl ProviderCall<'_> {
             return self.answered(account, MetaAnswer::of_result(&result, notes));
         }
         // Status and accounts are known without its blocks.
-        let mut head = MetaAnswer::of_result(&RawObject::new(), notes);
-        head.status = MetaAnswer::status_of(&result);
+        let mut head = MetaAnswer::new(MetaAnswer::status_of(&result), "");
+        head.notes = notes;
         self.complete(account, &mut head);
-        let outcome = head.status.as_str();
+        let outcome = head.outcome();
         let (revision, id) = (self.request.revision(), self.request.peer().request_id.clone());
         let shared = Arc::new((result, head));
         let shape = move |shared: &(RawObject, MetaAnswer)| {
@@ -337,7 +338,10 @@ impl ProviderCall<'_> {
 
     fn answered(&self, account: Option<Arc<str>>, mut answer: MetaAnswer) -> Done {
         self.complete(account, &mut answer);
-        let outcome = answer.status.as_str();
+        if let Some(why) = answer.status.why_refused() {
+            self.request.facts().set_cause(why.to_owned());
+        }
+        let outcome = answer.outcome();
         let result = answer.into_result(self.request.revision(), &self.request.peer().request_id);
         Done::Result(result, outcome)
     }
@@ -348,9 +352,7 @@ impl ProviderCall<'_> {
             return Err(error);
         }
         let provider = self.provider;
-        if let Some(source) = &error.source {
-            tracing::debug!(provider.name = %provider.id, outcome = error.code.as_str(), cause = %source, "call failed");
-        }
+        self.request.facts().fail(&error);
         let writes = tool.is_none_or(|tool| !tool.is_read_only());
         let answer = MetaAnswer::of_error(&error, &provider.title, writes);
         debug_assert_ne!(answer.status, AnswerStatus::Ok);

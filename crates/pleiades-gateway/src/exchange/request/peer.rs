@@ -115,29 +115,3 @@ pub fn unsupported(requested: &str) -> Error {
     )
     .data(json!({ "supported": Revision::SERVED.map(Revision::as_str), "requested": requested }))
 }
-
-/// Ids of requests: unique across processes by their random head, within one by their tail.
-#[derive(Debug)]
-pub struct RequestIds {
-    head: String,
-    count: std::sync::atomic::AtomicU64,
-}
-
-impl Default for RequestIds {
-    fn default() -> Self {
-        use std::hash::{BuildHasher, RandomState};
-        let head = format!("{:08x}", RandomState::new().hash_one(std::process::id()) >> 32);
-        Self {
-            head,
-            count: std::sync::atomic::AtomicU64::new(1),
-        }
-    }
-}
-
-impl RequestIds {
-    /// The next id.
-    pub fn next(&self) -> String {
-        let number = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        format!("{}-{number:x}", self.head)
-    }
-}

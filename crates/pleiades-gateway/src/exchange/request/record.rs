@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
+use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::events::RequestDone;
+use pleiades_credential::{ProviderAuth, Signature};
+use pleiades_mcp::Revision;
 
 /// What a request turned out to be, for its one event.
 #[derive(Debug, Clone, Default)]
@@ -21,16 +24,36 @@ pub struct Record {
     pub upstream: Option<Duration>,
     /// The account whose credential was used.
     pub account: Option<Arc<str>>,
+    /// The revision that was agreed with this request; `None` for all but `initialize`.
+    pub revision: Option<Revision>,
+    /// Why it failed: the first cause, for whoever runs the gateway.
+    pub cause: Option<String>,
+    /// Whether it is for the operator to act: the provider refuses the descriptor's own credential.
+    pub is_operators: bool,
 }
 
 impl Record {
+    /// The same, judged by how its provider is signed in at.
+    pub(crate) fn judged(mut self, need: Option<&ProviderAuth>) -> Self {
+        if let Some(own) = need.and_then(own_signature) {
+            self.is_operators = self.outcome == Code::UpstreamAuth.as_str();
+            self.cause = self.cause.map(|cause| without_credential(cause, own));
+        }
+        self
+    }
+
     /// What the event of a request says of the request.
-    pub fn describe(&self, done: &mut RequestDone) {
-        done.provider.clone_from(&self.provider);
+    pub fn describe(self, done: &mut RequestDone) {
+        done.provider = self.provider;
         done.tool = self.tool.as_deref().map(|tool| tool.to_owned().into());
         done.outcome = self.outcome;
         done.upstream = self.upstream;
-        done.account.clone_from(&self.account);
+        done.account = self.account;
+        if let Some(revision) = self.revision {
+            done.revision = Some(revision.as_str());
+        }
+        done.cause = self.cause;
+        done.is_operators = self.is_operators;
     }
 }
 
@@ -46,9 +69,54 @@ struct RecordedFacts {
     account: Option<Arc<str>>,
     upstream: Option<Duration>,
     refused: Option<[u8; 32]>,
+    revision: Option<Revision>,
+    cause: Option<String>,
+    signature: Option<Arc<Signature>>,
+}
+
+/// How a provider is signed in at with a credential of the descriptor itself.
+pub(crate) fn own_signature(need: &ProviderAuth) -> Option<&Arc<Signature>> {
+    match need {
+        ProviderAuth::ApiKey(own) | ProviderAuth::ClientCredentials(_, own) => Some(own),
+        ProviderAuth::None | ProviderAuth::ClientKey(_) | ProviderAuth::OAuth(_) => None,
+    }
+}
+
+/// A text without the credential of a request, which a provider may repeat.
+pub(crate) fn without_credential(mut text: String, signature: &Signature) -> String {
+    /// What is shorter may be a part of any word, in bytes.
+    const SECRET: usize = 6;
+    for (_, value) in &signature.now().headers {
+        let value = value.to_str().unwrap_or_default();
+        let bare = value.rsplit(' ').next().unwrap_or_default();
+        for secret in [value, bare].into_iter().filter(|it| it.len() >= SECRET) {
+            text = text.replace(secret, "…");
+        }
+    }
+    text
 }
 
 impl Facts {
+    /// Why it fails.
+    pub(crate) fn fail(&self, error: &Error) {
+        self.set_cause(error.cause());
+    }
+
+    /// Why it fails, in words of ours.
+    pub(crate) fn set_cause(&self, cause: String) {
+        self.0.lock().cause = Some(cause);
+    }
+
+    /// With which credential it failed.
+    pub(crate) fn set_signature(&self, signature: &Arc<Signature>) {
+        self.0.lock().signature = Some(Arc::clone(signature));
+    }
+
+    /// Which revision was agreed.
+    pub(crate) fn set_revision(&self, revision: Revision) {
+        self.0.lock().revision = Some(revision);
+    }
+
     /// Which provider is called.
     pub(crate) fn set_provider(&self, provider: &Arc<str>) {
         self.0.lock().provider = Some(Arc::clone(provider));
@@ -89,6 +157,12 @@ impl Facts {
             outcome,
             upstream: known.upstream,
             account: known.account,
+            revision: known.revision,
+            cause: match known.signature {
+                Some(signature) => known.cause.map(|cause| without_credential(cause, &signature)),
+                None => known.cause,
+            },
+            is_operators: false,
         }
     }
 }
@@ -113,6 +187,26 @@ mod tests {
         assert_eq!(record.tool.as_deref(), Some("send"));
         assert_eq!(record.account.as_deref(), Some("ann"));
         assert_eq!(record.upstream, Some(Duration::from_millis(7)));
+    }
+
+    #[test]
+    fn a_cause_never_shows_the_credential_that_a_provider_repeats() {
+        let key = pleiades_core::secret::Secret::new("hunter22");
+        let signature = Signature::of_header(http::HeaderName::from_static("x-key"), &key).unwrap();
+        let signature = Arc::new(signature);
+        let refused = Error::new(Code::UpstreamAuth, "no").because("status 401: no key hunter22 here");
+        let shown = |own: Option<&ProviderAuth>, used: Option<&Arc<Signature>>| {
+            let facts = Facts::default();
+            facts.fail(&refused);
+            used.into_iter().for_each(|used| facts.set_signature(used));
+            let record = facts.record("tools/call".to_owned(), Code::UpstreamAuth.as_str());
+            let record = record.judged(own);
+            (record.cause.unwrap(), record.is_operators)
+        };
+        let cleaned = "status 401: no key … here".to_owned();
+        let own = ProviderAuth::ApiKey(Arc::clone(&signature));
+        assert_eq!(shown(Some(&own), None), (cleaned.clone(), true));
+        assert_eq!(shown(None, Some(&signature)), (cleaned, false));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(super) async fn serve(
                         let allowed = &config.allowed;
                         match servers::connect(services, allowed, session, (ctx, &principal)).await? {
                             Ok(()) => {
-                                report(services, ctx, &route, (Some(&principal), "ok", StatusCode::OK));
+                                report(services, ctx, &route, (Some(&principal), None, StatusCode::OK));
                                 return Ok(());
                             }
                             Err(error) => Err(error),
@@ -66,15 +66,17 @@ pub(super) async fn serve(
             }
         }
     };
-    let outcome = response.as_ref().err().map_or("ok", |error| error.code.as_str());
-    let response = response.unwrap_or_else(|error| body::refusal(&error, &route));
+    let (response, failure) = match response {
+        Ok(response) => (response, None),
+        Err(error) => (body::refusal(&error, &route), Some(error)),
+    };
     report(
         services,
         ctx,
         &route,
-        (principal.as_ref(), outcome, response.status),
+        (principal.as_ref(), failure.as_ref(), response.status),
     );
-    bridge::respond(session, response, ctx.origin.as_deref()).await
+    bridge::respond(session, response, ctx).await
 }
 
 fn identify(services: &GatewayServices, session: &Session) -> Result<Principal, Error> {
@@ -88,12 +90,16 @@ fn report(
     services: &GatewayServices,
     ctx: &Context,
     route: &ApiRoute,
-    (principal, outcome, status): (Option<&Principal>, &'static str, StatusCode),
+    (principal, failure, status): (Option<&Principal>, Option<&Error>, StatusCode),
 ) {
     let mut done = RequestDone::new(ctx.request_id.clone(), route.name());
     done.tenant = principal.map(|it| Arc::clone(&it.tenant));
     done.user = principal.map(|it| Arc::clone(&it.user));
-    done.outcome = outcome;
+    done.peer = ctx.peer;
+    if let Some(error) = failure {
+        done.outcome = error.code.as_str();
+        done.cause = Some(error.cause());
+    }
     done.status = status.as_u16();
     done.duration = ctx.started.elapsed();
     if let ApiRoute::Account(provider, _) | ApiRoute::Refresh(provider) = route {

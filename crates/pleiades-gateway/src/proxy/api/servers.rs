@@ -76,7 +76,7 @@ pub(super) async fn connect(
         };
         events.end(result).await;
     };
-    bridge::begin_stream(session, ctx.origin.as_deref()).await?;
+    bridge::begin_stream(session, ctx).await?;
     Box::pin(events::pump(session, lines, work, &services.metrics)).await?;
     Ok(Ok(()))
 }

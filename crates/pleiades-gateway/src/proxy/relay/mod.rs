@@ -25,7 +25,8 @@ use super::{bridge, context::Context, intake, respond, services::GatewayServices
 use crate::catalog::Snapshot;
 use crate::exchange::{self, Scope};
 use pleiades_core::error::{Code, Error};
-use pleiades_core::telemetry::{View, events::RequestDone};
+use pleiades_core::telemetry::{View, events::RequestDone, names};
+use pleiades_core::text::one_line;
 use pleiades_credential::access::Principal;
 use pleiades_mcp::{Id, Message, message};
 
@@ -50,8 +51,8 @@ pub(super) async fn begin(
     let revision = intake::revision_or_legacy(&session.req_header().headers);
     let status = respond::relay_status(error.code, revision);
     let response = respond::refusal(status, &error, id.as_ref(), revision);
-    ctx.report_refusal(&services.metrics, scope, error.code, status);
-    bridge::respond(session, response, ctx.origin.as_deref()).await?;
+    ctx.report_refusal(services, Some(scope), &error, status);
+    bridge::respond(session, response, ctx).await?;
     Ok(None)
 }
 
@@ -79,16 +80,17 @@ pub(super) async fn answer_failure(
             can_reuse_downstream: false,
         };
     }
-    let failure = relay.failure.take().unwrap_or_else(|| retry::to_error(error));
+    let failure = relay
+        .failure
+        .take()
+        .unwrap_or_else(|| retry::to_error(error, &relay.place()));
     let status = respond::relay_status(failure.code, relay.revision);
     let written = session.response_written();
     if written.is_none_or(|head| head.status.is_informational()) {
         let id = failed_id(services, session, relay).await;
         let mut response = respond::refusal(status, &failure, id.as_ref(), relay.revision);
         response.close = true;
-        bridge::respond(session, response, ctx.origin.as_deref())
-            .await
-            .ok();
+        bridge::respond(session, response, ctx).await.ok();
     }
     relay.failure = Some(failure);
     FailToProxy {
@@ -98,15 +100,15 @@ pub(super) async fn answer_failure(
 }
 
 /// Emits the one event of a relayed request, and gives its verdict to the breaker.
-pub(super) fn finish(services: &GatewayServices, session: &Session, ctx: &mut Context, relay: RelayState) {
+pub(super) fn finish(
+    services: &GatewayServices,
+    session: &Session,
+    ctx: &mut Context,
+    mut relay: RelayState,
+) {
     let status = session.response_written().map(|head| head.status.as_u16());
     let is_broken =
         relay.failure.as_ref().is_some_and(exchange::is_breakage) || status.is_some_and(|it| it >= 500);
-    if is_broken {
-        relay.permit.failed();
-    } else {
-        relay.permit.succeeded();
-    }
     if relay.sent.is_some() {
         let seen = relay.failure.as_ref().map_or(Ok(()), Err);
         services.exchange.catalog.report_call(&relay.provider, seen);
@@ -114,19 +116,44 @@ pub(super) fn finish(services: &GatewayServices, session: &Session, ctx: &mut Co
     let method = if relay.method.is_empty() {
         session.req_header().method.to_string()
     } else {
-        relay.method
+        std::mem::take(&mut relay.method)
     };
     let mut done = RequestDone::new(std::mem::take(&mut ctx.request_id), method);
     done.view = Some(View::Relay);
     done.provider = Some(Arc::clone(&relay.provider.id));
     done.outcome = outcome(relay.failure.as_ref(), status);
+    if done.outcome != "ok" {
+        explain(&mut done, session, &relay);
+    }
     done.duration = ctx.started.elapsed();
     done.upstream = relay.answered;
     ctx.describe(&mut done);
     done.account = relay.credential.account;
     done.revision = Some(relay.revision.as_str());
     done.status = status.unwrap_or(0);
+    if is_broken {
+        relay.permit.failed();
+    } else {
+        relay.permit.succeeded();
+    }
     done.emit(&services.metrics);
+}
+
+/// Adds why a request failed, and whether that is for the operator to mend.
+fn explain(done: &mut RequestDone, session: &Session, relay: &RelayState) {
+    let cause = match (&relay.failure, session.response_written()) {
+        (Some(failure), _) => failure.cause(),
+        (None, Some(head)) => {
+            let kind = head.headers.get(http::header::CONTENT_TYPE);
+            let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or("no type");
+            format!("status {}, {}", head.status.as_u16(), one_line(kind, 64))
+        }
+        (None, None) => "the client went away".to_owned(),
+    };
+    let credential = &relay.credential.signature;
+    done.cause = Some(exchange::without_credential(cause, credential));
+    let is_refused = done.outcome == Code::UpstreamAuth.as_str();
+    done.is_operators = is_refused && exchange::own_signature(&relay.provider.need).is_some();
 }
 
 /// The outcome of a relayed request, as the log and metrics name it.
@@ -134,7 +161,8 @@ fn outcome(failure: Option<&Error>, status: Option<u16>) -> &'static str {
     match (failure, status) {
         (Some(failure), _) => failure.code.as_str(),
         (None, Some(status)) if status < 400 => "ok",
-        (None, Some(_)) => Code::UpstreamError.as_str(),
+        (None, Some(status)) if status < 500 => names::HTTP_4XX,
+        (None, Some(_)) => names::HTTP_5XX,
         (None, None) => Code::Cancelled.as_str(),
     }
 }
@@ -177,7 +205,8 @@ mod tests {
         let failure = Error::new(Code::UpstreamTimeout, "late");
         assert_eq!(outcome(Some(&failure), Some(200)), Code::UpstreamTimeout.as_str());
         assert_eq!(outcome(None, Some(204)), "ok");
-        assert_eq!(outcome(None, Some(404)), Code::UpstreamError.as_str());
+        assert_eq!(outcome(None, Some(404)), "http_4xx");
+        assert_eq!(outcome(None, Some(500)), "http_5xx");
         assert_eq!(outcome(None, None), Code::Cancelled.as_str());
     }
 

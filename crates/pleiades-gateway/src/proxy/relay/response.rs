@@ -9,8 +9,9 @@ use tokio::time::timeout;
 use super::credential::{CredentialLookup, renewal_timeout};
 use super::{headers, state::RelayState};
 use crate::exchange::{self, Exchange};
-use crate::proxy::{bridge, respond::SESSION, services::GatewayServices};
+use crate::proxy::{context::Context, respond::SESSION, services::GatewayServices};
 use pleiades_core::error::{Code, Error};
+use pleiades_core::text::{one_line, without_tokens};
 use pleiades_credential::oauth::{self, Challenge};
 use pleiades_upstream::challenge;
 
@@ -23,23 +24,26 @@ pub(in crate::proxy) async fn filter_response(
     services: &GatewayServices,
     session: &Session,
     response: &mut ResponseHeader,
-    (relay, origin): (&mut RelayState, Option<&str>),
+    (relay, ctx): (&mut RelayState, &Context),
 ) -> Result<()> {
     relay.answered = relay.sent.map(|sent| sent.elapsed());
     let refusal = read_refusal(response);
     let failure = match response.status {
         _ if refusal.0.is_refusal() => credential_refused(&services.exchange, session, relay, refusal).await,
-        status if status.is_redirection() => Some(Error::new(
-            Code::UpstreamProtocol,
-            "the provider answered with a redirect, which is not followed",
-        )),
+        status if status.is_redirection() => Some(
+            Error::new(
+                Code::UpstreamProtocol,
+                "the provider answered with a redirect, which is not followed",
+            )
+            .because(format!("status {}", status.as_u16())),
+        ),
         _ if response.headers.contains_key(SESSION) && !services.sealer.is_ready() => {
             Some(exchange::unsealed())
         }
         status => {
             credential_accepted(&services.exchange, relay, status);
             headers::filter_response(response, relay, &services.sealer)?;
-            return bridge::cors(response, origin);
+            return ctx.sign(response);
         }
     };
     relay.failure = failure;
@@ -76,11 +80,11 @@ async fn credential_refused(
                 return None;
             }
             Ok(true) => return Some(send_again(&relay.provider.title)),
-            Ok(false) => refused(challenge.status, words),
+            Ok(false) => refused(&challenge, words),
             Err(error) => error,
         }
     } else {
-        refused(challenge.status, words)
+        refused(&challenge, words)
     };
     let lookup = CredentialLookup {
         exchange,
@@ -118,13 +122,17 @@ async fn renew(relay: &mut RelayState) -> Result<bool, Error> {
     }
 }
 
-fn refused(status: u16, words: Option<String>) -> Error {
+fn refused(challenge: &Challenge, header: Option<String>) -> Error {
     let mut error = Error::new(
         Code::UpstreamAuth,
         "the provider refused the credential of this call",
     );
-    error.refusal = Some(Box::new((status, words)));
-    error
+    let mut cause = format!("status {}", challenge.status);
+    for words in [&challenge.error, &challenge.description].into_iter().flatten() {
+        cause = format!("{cause}: {}", without_tokens(&one_line(words, 160)));
+    }
+    error.refusal = Some(Box::new((challenge.status, header)));
+    error.because(cause)
 }
 
 /// The error for a request that would go again, had its body not been streamed on.

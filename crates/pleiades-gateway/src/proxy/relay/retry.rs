@@ -37,18 +37,24 @@ fn may_be_call(method: &str) -> bool {
     method == "tools/call" || method.is_empty()
 }
 
-pub(super) fn to_error(error: &ProxyError) -> Error {
+/// `place`: host and port of the provider, for the operator.
+pub(super) fn to_error(error: &ProxyError, place: &str) -> Error {
+    let late = |which: &str| {
+        let error = Error::new(Code::UpstreamTimeout, "the provider did not answer in time");
+        error.because(format!("{place}: {which}"))
+    };
     match error.etype() {
-        ErrorType::ConnectTimedout
-        | ErrorType::ReadTimedout
-        | ErrorType::WriteTimedout
-        | ErrorType::TLSHandshakeTimedout => {
-            Error::new(Code::UpstreamTimeout, "the provider did not answer in time")
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => {
+            late("no connection within `upstream.timeouts.connect`")
+        }
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
+            late("no answer within `upstream.timeouts.call`")
         }
         _ if is_malformed(error) => Error::new(Code::BadFraming, "the body is malformed or ended early"),
         ErrorType::HTTPStatus(413) => Error::new(Code::TooLarge, "the body is larger than `max_body`"),
         _ => {
-            Error::new(Code::UpstreamUnreachable, "the provider cannot be reached").because(error.to_string())
+            let cause = format!("{place}: {}", error.root_cause());
+            Error::new(Code::UpstreamUnreachable, "the provider cannot be reached").because(cause)
         }
     }
 }
@@ -68,6 +74,7 @@ mod tests {
 
     #[test]
     fn what_broke_is_the_providers_or_the_clients() {
+        let to_error = |error: &ProxyError| to_error(error, "a.example:443");
         let code = |kind: ErrorType| to_error(&ProxyError::new_up(kind)).code;
         assert_eq!(code(ErrorType::ReadTimedout), Code::UpstreamTimeout);
         assert_eq!(code(ErrorType::TLSHandshakeTimedout), Code::UpstreamTimeout);
@@ -75,6 +82,12 @@ mod tests {
         assert_eq!(code(ErrorType::ConnectRefused), Code::UpstreamUnreachable);
         let cut = ProxyError::explain(ErrorType::ConnectionClosed, "prematurely closed");
         assert_eq!(to_error(&cut).code, Code::UpstreamUnreachable);
+        let io = std::io::Error::from_raw_os_error(111);
+        let refused = ProxyError::because(ErrorType::ConnectRefused, "to an address", io);
+        assert_eq!(
+            to_error(&refused).cause(),
+            "a.example:443: Connection refused (os error 111)"
+        );
         let mut cut = cut;
         cut.as_down();
         assert_eq!(to_error(&cut).code, Code::BadFraming);

@@ -10,6 +10,18 @@ use crate::proxy::limits::StreamSlot;
 use pleiades_core::{error::Error, limit::CallPermit, telemetry::InflightGuard};
 use pleiades_credential::access::Principal;
 use pleiades_mcp::Revision;
+use pleiades_upstream::{Transport, place};
+
+impl RelayState {
+    /// Host and port of the provider, for the operator.
+    pub(super) fn place(&self) -> String {
+        let url = match &self.provider.endpoint.target {
+            Transport::Http { url, .. } => place(url),
+            Transport::Stdio { .. } => None,
+        };
+        url.unwrap_or_default()
+    }
+}
 
 #[derive(Debug)]
 pub(in crate::proxy) struct RelayState {

@@ -254,7 +254,12 @@ async fn a_store_that_is_down_and_a_renewal_that_fails_are_told_apart() {
         ))
         .logged()
         .launch();
-    world.until_state("tracker", "needs_auth").await;
+    world
+        .until("the gateway to listen", || async {
+            let health = world.http.get(format!("{}/health", world.admin)).send().await;
+            health.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
     for (_, ended) in everywhere(&world, "tracker").await {
         ended.says("credential_store", "");
         assert_eq!(ended.text("level"), "WARN", "{}", ended.line);
@@ -446,7 +451,7 @@ async fn a_refused_request_says_what_was_wrong_with_it_and_counts_in_its_view() 
     ended.says("parse", "");
     assert!(!ended.text("error").is_empty(), "{}", ended.line);
     assert!(is_counted(&world, "one", "meta", "parse").await);
-    let call = json!({ "name": "use_one", "arguments": { "tool": "echo", "arguments": { "text": 7 } } });
+    let call = json!({ "name": "use_one", "arguments": { "tool": "echo", "arguments": { "txt": [] } } });
     let ended = Ended::of(&world, client.send("tools/call", call).await).await;
     ended.says("invalid_arguments", "do not fit");
     let call = json!({ "name": "use_one", "arguments": { "tool": "frobnicate", "arguments": {} } });
@@ -462,4 +467,128 @@ async fn a_refused_request_says_what_was_wrong_with_it_and_counts_in_its_view() 
     let params = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "x", "version": "0" } });
     let opened = Ended::of(&world, old.send("initialize", params).await).await;
     assert_eq!(opened.text("mcp.revision"), "2025-06-18", "{}", opened.line);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_local_caller_is_told_why_a_provider_does_not_run_and_nobody_else_is() {
+    let broken = |world: World| {
+        let folder = world.providers();
+        std::fs::write(folder.join("torn.yaml"), "id: torn\nupstream: {}\n").unwrap();
+        std::fs::write(
+            folder.join("off.yaml"),
+            "id: off\nenabled: false\nupstream: { url: \"https://a.example/mcp\" }\nauth: { none: {} }\n",
+        )
+        .unwrap();
+        world
+    };
+    let asked = async |world: &World, headers: &[(&str, &str)]| {
+        let mut words = Vec::new();
+        for id in ["torn", "off"] {
+            let client = TestClient {
+                headers: headers
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                    .collect(),
+                ..unconnected(world, &format!("/mcp/{id}"))
+            };
+            let answer = client.request("ping", json!({})).await;
+            assert_eq!(answer["error"]["data"]["code"], "unknown_provider", "{answer}");
+            words.push(answer["error"]["message"].as_str().unwrap().to_owned());
+            for (path, name) in [("/mcp", format!("use_{id}")), ("/tools", format!("{id}__echo"))] {
+                let client = TestClient {
+                    url: format!("{}{path}", world.base),
+                    headers: client.headers.clone(),
+                    ..unconnected(world, path)
+                };
+                let answer = client
+                    .request("tools/call", json!({ "name": name, "arguments": {} }))
+                    .await;
+                words.push(answer["error"]["message"].as_str().unwrap().to_owned());
+            }
+        }
+        words
+    };
+    let world = broken(World::builder().start().await);
+    world.until_state("torn", "unreachable").await;
+    world.until_state("off", "disabled").await;
+    let local = asked(&world, &[]).await;
+    assert!(
+        local[..3].iter().all(|it| it.contains("`pleiades check`")),
+        "{local:?}"
+    );
+    assert!(
+        local[3..].iter().all(|it| it.contains("`enabled: false`")),
+        "{local:?}"
+    );
+
+    let key = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+    let access = format!("access: {{ api_keys: [{{ name: a, tenant: t, user: u, sha256: {key} }}] }}\n");
+    let world = broken(World::builder().settings(&access).start().await);
+    world.until_state("torn", "unreachable").await;
+    world.until_state("off", "disabled").await;
+    let other = asked(&world, &[("x-api-key", "secret")]).await;
+    let leaks = |it: &String| it.contains("check") || it.contains("enabled") || it.contains("run");
+    assert!(!other.iter().any(leaks), "{other:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_down_is_worth_another_try_later_and_somebody_has_to_act() {
+    let down = format!(
+        "upstream: {{ url: \"http://127.0.0.1:{}/mcp\" }}\nauth: {{ none: {{}} }}\n",
+        free_port()
+    );
+    let world = World::builder().descriptor("down", &down).start().await;
+    for path in ["/mcp/down", "/tools/down", "/relay/down"] {
+        let name = if path == "/mcp/down" { "use_down" } else { "echo" };
+        let arguments = json!({ "tool": "echo", "arguments": { "text": "x" } });
+        let call = json!({ "name": name, "arguments": arguments });
+        let answer = unconnected(&world, path).request("tools/call", call).await;
+        let data = match answer.get("result") {
+            Some(result) => {
+                let text = result["content"][0]["text"].as_str().unwrap();
+                assert!(text.contains("`pleiades doctor`"), "{text}");
+                assert!(!text.contains("may be made again"), "{text}");
+                &result["structuredContent"]["data"]
+            }
+            None => &answer["error"]["data"],
+        };
+        assert!(data["retry_after"].as_u64().unwrap() >= 1, "{path}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_last_account_is_revoked_nobody_is_told_that_there_was_none() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let tracker = format!(
+        "upstream: {{ url: \"{}\" }}\nauth: {{ oauth: {{}} }}\n",
+        authority.resource
+    );
+    let world = World::builder().descriptor("tracker", &tracker).start().await;
+    let client = TestClient::connect(&world, "/mcp/tracker", REVISION).await;
+    let call = || json!({ "tool": "echo", "arguments": { "text": "x" } });
+    let invited = client.call("use_tracker", call()).await;
+    let link = invited["structuredContent"]["data"]["connect_url"]
+        .as_str()
+        .unwrap();
+    assert_eq!(Browser::default().connect(link, &[]).await.status, 200);
+    let listed = world
+        .http
+        .get(format!("{}/v1/accounts", world.base))
+        .send()
+        .await
+        .unwrap();
+    let account = body(listed).await["accounts"][0]["accountId"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let revoked = world
+        .http
+        .delete(format!("{}/v1/accounts/tracker/{account}", world.base));
+    assert_eq!(revoked.send().await.unwrap().status(), 204);
+    let invited = client.call("use_tracker", call()).await;
+    let text = invited["content"][0]["text"].as_str().unwrap();
+    assert!(
+        !text.contains("never") && text.contains("no account of yours is connected"),
+        "{text}"
+    );
 }

@@ -80,7 +80,7 @@ async fn clients_that_cannot_be_asked_are_told_in_the_answer() {
                 "{text}"
             );
             assert!(
-                text.contains("Tracker") && text.contains("never connected"),
+                text.contains("Tracker") && text.contains("no account of yours is connected"),
                 "{text}"
             );
         }

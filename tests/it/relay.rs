@@ -100,7 +100,7 @@ async fn an_unknown_revision_is_refused_with_those_of_the_clients_generation() {
         );
         assert_eq!(
             error["error"]["data"],
-            json!({ "supported": offered, "requested": "2999-01-01" })
+            json!({ "supported": offered, "requested": "2999-01-01", "code": "unsupported_revision" })
         );
     }
 }

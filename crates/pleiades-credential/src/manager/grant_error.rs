@@ -104,7 +104,8 @@ impl Reason {
     #[must_use]
     pub const fn sentence(self) -> &'static str {
         match self {
-            Self::NeverConnected => "this account was never connected",
+            // Also after the last account was revoked: nothing is kept of it.
+            Self::NeverConnected => "no account of yours is connected",
             Self::Revoked => "the connection was revoked",
             Self::Refused => "the provider ended the connection",
             Self::Unrenewed => "the connection cannot be renewed",
@@ -138,6 +139,9 @@ impl GrantError {
                 let mut data = json!({ "provider_id": &**id, "reason": reason.as_str() });
                 if let (Some(data), false) = (data.as_object_mut(), accounts.is_empty()) {
                     data.insert("accounts".to_owned(), json!(listed(accounts)));
+                    if *reason == Reason::NeverConnected {
+                        data.insert("detail".to_owned(), json!("no account of yours has this name"));
+                    }
                 }
                 Error::new(Code::NeedsAuth, format!("{title} is not connected{name}")).data(data)
             }

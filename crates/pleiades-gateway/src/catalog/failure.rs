@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pleiades_core::error::{Code, Error};
+use pleiades_core::error::{Code, Error, RpcFault};
 use pleiades_upstream::Identity;
 
 /// The least between attempts that callers ask for after a failure.
@@ -16,6 +16,9 @@ pub(crate) struct ListFailure {
     /// Which token set the reading ended with; 0 for credentials that are never renewed.
     pub(super) tokens: u64,
     data: Option<serde_json::Value>,
+    rpc: Option<Box<RpcFault>>,
+    /// The first cause, for the log.
+    cause: String,
     refusal: Option<Box<(u16, Option<String>)>>,
     retry_after: Option<Duration>,
 }
@@ -28,14 +31,17 @@ impl ListFailure {
             message: error.message.to_string(),
             tokens: identity.signature.now().seq,
             data: error.data.clone(),
+            rpc: error.rpc.clone(),
+            cause: error.cause(),
             refusal: error.refusal.clone(),
             retry_after: error.retry_after,
         }
     }
 
     pub(super) fn error(&self) -> Error {
-        let mut error = Error::new(self.code, self.message.clone());
+        let mut error = Error::new(self.code, self.message.clone()).because(self.cause.clone());
         error.data.clone_from(&self.data);
+        error.rpc.clone_from(&self.rpc);
         error.refusal.clone_from(&self.refusal);
         error.retry_after = self.retry_after;
         error

@@ -18,7 +18,7 @@ use super::{
 };
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::Metrics;
-use pleiades_credential::{CallerKeys, ProviderAuth};
+use pleiades_credential::{CallerKeys, ProviderAuth, access::Principal};
 use pleiades_upstream::Identity;
 
 /// Attempts of providers' tasks that begin at once.
@@ -67,6 +67,11 @@ impl DiscoveryService {
             user,
             turns: Semaphore::new(AT_ONCE),
         }
+    }
+
+    /// Whether a caller is the one as whom shared lists are read: the local one.
+    pub(super) fn is_own(&self, principal: &Principal) -> bool {
+        (&principal.tenant, &principal.user) == (&self.tenant, &self.user)
     }
 
     /// The provider that runs under this id, when it is still the one that `live` belongs to.

@@ -17,8 +17,8 @@ use super::{
     status,
     watch::{self as watcher, FolderWatcher},
 };
-use pleiades_core::telemetry::Metrics;
-use pleiades_credential::ClientCredentialsTokens;
+use pleiades_core::{error::Error, telemetry::Metrics};
+use pleiades_credential::{ClientCredentialsTokens, access::Principal};
 use pleiades_descriptor::{Exposure, ReadContext};
 use pleiades_upstream::Upstreams;
 
@@ -155,6 +155,22 @@ impl Catalog {
                 retire(&self.work, &gone);
             }
         }
+    }
+
+    /// Adds to the error for a provider that does not run why it does not, for the local caller, whose the
+    /// files are. To others it is one that does not exist.
+    pub(crate) fn explain_absence(&self, mut error: Error, id: &str, principal: &Principal) -> Error {
+        let snapshot = self.snapshot();
+        let entry = snapshot.entries.get(id);
+        let is_absent = self.work.is_own(principal) && !snapshot.providers.contains_key(id);
+        if let Some(entry) = entry.filter(|_| is_absent) {
+            let why = match entry.disabled {
+                true => "its file says `enabled: false`",
+                false => "its file has faults: run `pleiades check`",
+            };
+            error.message = format!("{}: `{id}` does not run, {why}", error.message).into();
+        }
+        error
     }
 
     /// Changes of lists from now on.

@@ -1,5 +1,7 @@
 //! From our error to a JSON-RPC error object, and the errors that several rooms have.
 
+use std::time::Duration;
+
 use pleiades_core::error::{Code, Error, RpcFault};
 use pleiades_mcp::{Revision, raw};
 
@@ -69,6 +71,19 @@ const fn rpc_code(code: Code, revision: Revision) -> i64 {
     }
 }
 
+/// When a call of a provider that could not be reached is worth another try, where nothing else says so:
+/// programs that read errors would try again at once.
+const AWAY: Duration = Duration::from_secs(5);
+
+/// The error with a time to try again, where nothing was sent because the provider cannot be reached.
+pub(crate) fn paced(mut error: Error) -> Error {
+    let is_away = matches!(error.code, Code::UpstreamUnreachable | Code::UpstreamTimeout);
+    if is_away && !error.sent && error.rpc.is_none() {
+        error.retry_after.get_or_insert(AWAY);
+    }
+    error
+}
+
 pub(crate) fn unknown_provider(id: &str) -> Error {
     Error::new(
         Code::UnknownProvider,
@@ -93,8 +108,6 @@ pub(crate) fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::json;
 
     use super::*;
@@ -125,6 +138,16 @@ mod tests {
         let translated = error.data(json!({ "retry_after": 9 }));
         let data = rpc_fault(&translated, Revision::V2025_11_25).data.expect("some");
         assert_eq!(data.get(), r#"{"retry_after":9,"code":"busy"}"#);
+    }
+
+    #[test]
+    fn a_provider_that_is_away_is_worth_another_try_later_and_never_at_once() {
+        let after = |error| paced(error).retry_after.map(|after| after.as_secs());
+        let away = || Error::new(Code::UpstreamUnreachable, "away");
+        assert_eq!(after(away()), Some(5));
+        assert_eq!(after(away().retry_after(Duration::from_secs(60))), Some(60));
+        assert_eq!(after(away().sent()), None);
+        assert_eq!(after(Error::new(Code::NeedsAuth, "no")), None);
     }
 
     #[test]

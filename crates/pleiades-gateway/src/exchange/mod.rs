@@ -47,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 pub use account::{Accounts, ConnectCommand};
 pub(crate) use account::{UsedAccount, needs_auth};
 pub(crate) use call::{is_breakage, limited};
+pub(crate) use fault::paced;
 pub use fault::rpc_fault;
 pub(crate) use methods::{equal, relay_open, unequal};
 pub use reply::Reply;
@@ -226,6 +227,7 @@ impl Exchange {
                     }
                     Err(error) => Err(error),
                 };
+                let done = done.map_err(paced);
                 if let Err(error) = &done {
                     facts.fail(error);
                 }

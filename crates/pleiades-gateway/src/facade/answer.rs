@@ -1,13 +1,13 @@
 //! What the meta tool answers: one object for every outcome, its text
 //! enough on its own.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 use serde_json::{Value, json, value::RawValue};
 
 use super::blocks::{self, SortedBlocks};
-use pleiades_core::error::{Code, Error};
+use pleiades_core::error::{Code, Error, whole_seconds};
 use pleiades_core::telemetry::names;
 use pleiades_mcp::{Raw, RawObject, Revision, raw};
 
@@ -244,7 +244,7 @@ impl MetaAnswer {
                 "{title} refused the credential of this call; the operator has to check the provider's `auth`"
             ),
             (None, Code::UpstreamUnreachable | Code::UpstreamTimeout | Code::UpstreamProtocol) => {
-                format!("{title}: {}. {}", error.message, retry_advice(error.sent, writes))
+                format!("{title}: {}. {}", error.message, retry_advice(error, writes))
             }
             (None, _) => error.message.to_string(),
         };
@@ -347,13 +347,23 @@ const fn outcome(status: AnswerStatus, code: Option<Code>) -> &'static str {
     }
 }
 
-const fn retry_advice(sent: bool, writes: bool) -> &'static str {
-    match (sent, writes) {
-        (false, _) => "Nothing was run; the same call may be made again.",
-        (true, false) => "It only reads, so the same call may be made again.",
-        (true, true) => "It may have been carried out: look before you make the same call again.",
+/// What to do after a failure of the provider: who has to act, and when the same call is worth a try.
+fn retry_advice(error: &Error, writes: bool) -> Cow<'static, str> {
+    match (error.sent, writes) {
+        (false, _) => {
+            let seconds = error.retry_after.map_or(1, whole_seconds);
+            format!("Nothing was run. {ACT}; the same call is not worth another try before {seconds} s.")
+                .into()
+        }
+        (true, _) if error.code == Code::UpstreamProtocol && !writes => {
+            format!("It only reads, and will fail alike until somebody acts. {ACT}.").into()
+        }
+        (true, false) => "It only reads, so the same call may be made again.".into(),
+        (true, true) => "It may have been carried out: look before you make the same call again.".into(),
     }
 }
+
+const ACT: &str = "Whoever runs the gateway has to look at it (`pleiades doctor`)";
 
 fn data_of(error: &Error) -> Raw {
     let mut data = error.details();
@@ -453,6 +463,12 @@ mod tests {
             MetaAnswer::of_error(&unsent, "X", true)
                 .text
                 .contains("Nothing was run")
+        );
+        let away = unsent.retry_after(Duration::from_secs(5));
+        let text = MetaAnswer::of_error(&away, "X", true).text;
+        assert!(
+            text.contains("`pleiades doctor`") && text.contains("before 5 s"),
+            "{text}"
         );
     }
 

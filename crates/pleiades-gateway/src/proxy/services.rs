@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{limits::CallerLimits, resume::AnswerStore};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Scope};
+use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::Metrics;
-use pleiades_credential::access::Access;
+use pleiades_credential::access::{Access, Principal};
 use pleiades_mcp::seal::Sealer;
 
 #[derive(Debug)]
@@ -18,4 +19,15 @@ pub(super) struct GatewayServices {
     pub(super) answers: AnswerStore,
     /// Largest request body, in bytes.
     pub(super) max_body: usize,
+}
+
+impl GatewayServices {
+    /// A refusal in words for its caller: why the provider of a path does not run, where the caller may
+    /// know.
+    pub(super) fn explained(&self, error: Error, scope: &Scope, principal: &Principal) -> Error {
+        match (&scope.provider, error.code) {
+            (Some(id), Code::UnknownProvider) => self.exchange.catalog.explain_absence(error, id, principal),
+            _ => error,
+        }
+    }
 }

@@ -103,7 +103,7 @@ pub(super) async fn serve(
     let response = match served? {
         Ok(Some(response)) => response,
         Ok(None) => return Ok(()),
-        Err(refused) => refuse(to, &refused),
+        Err(refused) => refuse(to, refused),
     };
     bridge::respond(session, response, ctx).await
 }
@@ -117,7 +117,9 @@ async fn delete(session: &mut Session, to: ViewContext<'_>) -> Result<Response, 
     Ok(Response::empty(StatusCode::NO_CONTENT))
 }
 
-fn refuse(to: ViewContext<'_>, RefusedRequest(error, id, revision): &RefusedRequest) -> Response {
+fn refuse(to: ViewContext<'_>, RefusedRequest(error, id, revision): RefusedRequest) -> Response {
+    let (id, revision) = (&id, &revision);
+    let error = &to.services.explained(error, to.scope, to.principal);
     let status = respond::refusal_status(error, to.scope.view == View::Relay, *revision);
     to.ctx.report_refusal(to.services, Some(to.scope), error, status);
     respond::refusal(status, error, id.as_ref(), *revision)

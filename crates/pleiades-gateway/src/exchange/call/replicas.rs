@@ -45,6 +45,9 @@ pub(super) enum HandOverReply {
         message: String,
         sent: bool,
         rpc: Option<(i64, String, Option<Raw>)>,
+        /// The first cause, for the log.
+        #[serde(default)]
+        cause: String,
     },
 }
 
@@ -126,6 +129,7 @@ impl HandOverReply {
 
     fn failed(error: Error) -> Self {
         Self::Failed {
+            cause: error.cause(),
             code: error.code.as_str().to_owned(),
             message: error.message.into_owned(),
             sent: error.sent,
@@ -145,9 +149,10 @@ impl HandOverReply {
                 message,
                 sent,
                 rpc,
+                cause,
             } => {
-                let code = KNOWN.into_iter().find(|known| known.as_str() == code);
-                let mut error = Error::new(code.unwrap_or(Code::UpstreamProtocol), message);
+                let code = Code::parse(&code).unwrap_or(Code::UpstreamProtocol);
+                let mut error = Error::new(code, message).because(cause);
                 error.sent = sent;
                 error.rpc = rpc.map(|(code, message, data)| Box::new(RpcFault { code, message, data }));
                 Err(error)
@@ -156,24 +161,6 @@ impl HandOverReply {
         }
     }
 }
-
-/// Errors that another replica may have; any other is one of the provider.
-const KNOWN: [Code; 14] = [
-    Code::CallGone,
-    Code::InputRequired,
-    Code::Busy,
-    Code::UpstreamUnreachable,
-    Code::UpstreamTimeout,
-    Code::UpstreamProtocol,
-    Code::UpstreamError,
-    Code::UpstreamAuth,
-    Code::NeedsAuth,
-    Code::TokenExpired,
-    Code::CapabilityMiss,
-    Code::CredentialStore,
-    Code::CredentialTimeout,
-    Code::ShuttingDown,
-];
 
 const fn unreachable(why: HandOverError) -> &'static str {
     match why {

@@ -39,7 +39,12 @@ impl ListReader {
         {
             return Ok(one);
         }
-        let (provider, own) = meant.into_iter().next().ok_or_else(|| listed.unknown(name))?;
+        let (provider, own) = meant.into_iter().next().ok_or_else(|| {
+            let id = name.split("__").next().unwrap_or(name);
+            let id = id.split('.').next().unwrap_or(id);
+            let error = listed.unknown(name);
+            self.catalog.explain_absence(error, id, request.principal())
+        })?;
         if let Some(own) = own.filter(|_| !needs_lists(name, listed)) {
             return Ok((provider, own.to_owned()));
         }

@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::exchange::account::{Reached, sign_result};
 use crate::exchange::call::{CallOutcome, CallTarget};
+use crate::exchange::fault::{URL_REQUIRED, paced};
 use crate::exchange::request::{Request, parse_account};
 use crate::exchange::union::{Listed, meant};
-use crate::exchange::{fault::URL_REQUIRED, reply::Done, services::MethodServices, workers::LARGE};
+use crate::exchange::{reply::Done, services::MethodServices, workers::LARGE};
 use crate::facade::answer::{self, AnswerStatus, MetaAnswer};
 use crate::facade::plan::{self, MetaPlan};
 use crate::facade::repairs::Repair;
@@ -166,13 +167,19 @@ fn meta_provider(
             )
         })?;
         arguments.remove("provider");
-        return request.provider(&id);
+        let provider = request.provider(&id);
+        let explain = |error| services.catalog.explain_absence(error, &id, request.principal());
+        return provider.map_err(explain);
     }
     let only = request.scope().provider.as_deref();
     let id = name.strip_prefix("use_");
     let id = id.filter(|id| only.is_none_or(|only| only == *id));
     let provider = id.and_then(|id| providers.get(id)).cloned();
-    provider.ok_or_else(|| Listed::Tools.unknown(name))
+    provider.ok_or_else(|| {
+        let error = Listed::Tools.unknown(name);
+        let catalog = &services.catalog;
+        catalog.explain_absence(error, id.unwrap_or(name), request.principal())
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -351,7 +358,7 @@ impl ProviderCall<'_> {
         if self.services.accounts.is_asked(self.request, &error) {
             return Err(error);
         }
-        let provider = self.provider;
+        let (provider, error) = (self.provider, paced(error));
         self.request.facts().fail(&error);
         let writes = tool.is_none_or(|tool| !tool.is_read_only());
         let answer = MetaAnswer::of_error(&error, &provider.title, writes);

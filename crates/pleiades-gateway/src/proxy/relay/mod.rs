@@ -44,7 +44,7 @@ pub(super) async fn begin(
     };
     let error = match admitted {
         Ok(relay) => return Ok(Some(relay)),
-        Err(error) => error,
+        Err(error) => services.explained(error, scope, principal),
     };
     // The id is in the body, which is only worth reading to refuse it by name.
     let id = refused_id(services, session).await;
@@ -80,10 +80,9 @@ pub(super) async fn answer_failure(
             can_reuse_downstream: false,
         };
     }
-    let failure = relay
-        .failure
-        .take()
-        .unwrap_or_else(|| retry::to_error(error, &relay.place()));
+    let failure = relay.failure.take();
+    let failure = failure.unwrap_or_else(|| retry::to_error(error, &relay.place()));
+    let failure = exchange::paced(failure);
     let status = respond::relay_status(failure.code, relay.revision);
     let written = session.response_written();
     if written.is_none_or(|head| head.status.is_informational()) {

@@ -48,15 +48,29 @@ pub(super) fn to_error(error: &ProxyError, place: &str) -> Error {
             late("no connection within `upstream.timeouts.connect`")
         }
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
-            late("no answer within `upstream.timeouts.call`")
+            late("no answer within `upstream.timeouts.call`").sent()
         }
         _ if is_malformed(error) => Error::new(Code::BadFraming, "the body is malformed or ended early"),
         ErrorType::HTTPStatus(413) => Error::new(Code::TooLarge, "the body is larger than `max_body`"),
-        _ => {
+        kind => {
             let cause = format!("{place}: {}", error.root_cause());
-            Error::new(Code::UpstreamUnreachable, "the provider cannot be reached").because(cause)
+            let mut error = Error::new(Code::UpstreamUnreachable, "the provider cannot be reached");
+            error.sent = !is_of_connecting(kind);
+            error.because(cause)
         }
     }
+}
+
+/// Whether no byte of a request can have been sent.
+const fn is_of_connecting(kind: &ErrorType) -> bool {
+    matches!(
+        kind,
+        ErrorType::ConnectRefused
+            | ErrorType::ConnectNoRoute
+            | ErrorType::ConnectError
+            | ErrorType::TLSHandshakeFailure
+            | ErrorType::InvalidCert
+    )
 }
 
 /// Whether the client's body is malformed or ends early, as opposed to the client being gone while

@@ -94,6 +94,10 @@ fn import_error(why: ImportError) -> AccountOutcome {
 }
 
 fn unavailable(fault: Fault) -> AccountOutcome {
-    tracing::warn!(%fault, "an operator's request met a store that does not serve");
+    tracing::warn!(
+        outcome = fault.kind.as_str(),
+        error = &fault as &dyn std::error::Error,
+        "an operator's request met a store that does not serve"
+    );
     AccountOutcome::Unavailable(fault.kind.caller_message(), fault.retry_after)
 }

@@ -55,7 +55,10 @@ async fn listen(manager: Weak<CredentialManager>, mut changes: Receiver<Arc<[u8]
         let change = match changes.recv().await {
             Ok(change) => change,
             Err(RecvError::Lagged(missed)) => {
-                tracing::debug!(missed, "changes of others are seen when what is known gets old");
+                tracing::debug!(
+                    account.changes = missed,
+                    "changes of others are seen when what is known gets old"
+                );
                 continue;
             }
             Err(RecvError::Closed) => return,

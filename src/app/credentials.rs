@@ -124,12 +124,17 @@ fn report_vault(file: &File, metrics: &Metrics) {
     match file.examine() {
         Ok(false) => {}
         Ok(true) => tracing::error!(
+            outcome = "short_key",
             "the vault is under a key of fewer than 32 bytes, which whoever has the file can find: \
              put it under another with `pleiades vault rekey`"
         ),
         Err(fault) => {
             metrics.vault("read", fault.kind.as_str(), fault.kind.is_up());
-            tracing::error!(kind = fault.kind.as_str(), "{fault}");
+            tracing::error!(
+                outcome = fault.kind.as_str(),
+                error = &fault as &dyn std::error::Error,
+                "the credential store cannot be opened: no account serves"
+            );
         }
     }
 }

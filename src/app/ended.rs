@@ -38,7 +38,10 @@ pub(super) async fn begin(vault: Arc<dyn Vault>, shared: &SharedState, control: 
             }
         }
         // The reason was logged where it was read.
-        Err(fault) => tracing::debug!(%fault, "which sessions have ended is not known"),
+        Err(fault) => tracing::debug!(
+            error = &fault as &dyn std::error::Error,
+            "which sessions have ended is not known"
+        ),
     }
     let (sender, orders) = mpsc::channel(WAITING);
     shared.remember_through(sender);
@@ -53,7 +56,11 @@ async fn remember(vault: Arc<dyn Vault>, mut orders: mpsc::Receiver<Remember>) {
         }
         let (ends, waiting): (Vec<_>, Vec<_>) = some.into_iter().unzip();
         if let Err(fault) = write(&*vault, &ends).await {
-            tracing::warn!(%fault, "ended sessions are not remembered beyond this process");
+            tracing::warn!(
+                outcome = fault.kind.as_str(),
+                error = &fault as &dyn std::error::Error,
+                "ended sessions are not remembered beyond this process"
+            );
         }
         for one in waiting {
             // Who waited may be gone.

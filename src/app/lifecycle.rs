@@ -1,5 +1,6 @@
 //! Health, readiness, and a graceful shutdown.
 
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -113,6 +114,7 @@ impl Lifecycle {
             let both = async { tokio::join!(accepting(addresses[0]), accepting(addresses[1])) };
             let accepted = tokio::time::timeout(LISTEN_WITHIN, both).await;
             inner.listening.store(accepted.is_ok(), Ordering::Relaxed);
+            announce(accepted.is_ok(), addresses);
         });
     }
 
@@ -122,13 +124,23 @@ impl Lifecycle {
 
     /// Readiness falls at once; those who balance load get `drain` to notice; then streams end, and
     /// running calls get `grace`, but for what children and sessions need of it to end.
-    async fn drain(&self, wait: bool) {
+    async fn drain(&self, signal: &str) {
         let inner = &self.0;
         inner.draining.store(true, Ordering::Relaxed);
-        tracing::info!(drain = ?inner.drain, grace = ?inner.grace, "ending: readiness is down");
-        if wait {
-            tokio::time::sleep(inner.drain).await;
-        }
+        // Whoever runs it at a terminal waits for nobody's load balancer.
+        let drain = match io::stderr().is_terminal() {
+            true => Duration::ZERO,
+            false => inner.drain,
+        };
+        tracing::info!(
+            process.signal = signal,
+            shutdown.drain = ?drain,
+            shutdown.grace = ?inner.grace,
+            description = "calls are accepted through the drain, then running ones have the grace; a second signal \
+                           ends at once",
+            "ending: not ready any more"
+        );
+        tokio::time::sleep(drain).await;
         // The last ticks are for the runtimes.
         let end = Instant::now() + inner.grace.saturating_sub(2 * TICK);
         let farewell = FAREWELL.min(inner.grace / 4);
@@ -139,7 +151,11 @@ impl Lifecycle {
         let settled = timeout_at(end, redeemed);
         let (settled, ()) = tokio::join!(settled, self.farewell(end, farewell));
         if settled.is_err() {
-            tracing::error!("renewed tokens could not be stored before the grace period ended");
+            tracing::error!(
+                cure =
+                    "their accounts may have to be connected again: look for `tokens could not be renewed`",
+                "renewed tokens could not be stored before the grace period ended"
+            );
         }
         inner.drained.store(true, Ordering::Relaxed);
     }
@@ -151,7 +167,7 @@ impl Lifecycle {
         tokio::time::sleep(TICK).await;
         if timeout_at(end - farewell, self.idle()).await.is_err() {
             tracing::warn!(
-                calls = inner.services.exchange.busy(),
+                shutdown.calls = inner.services.exchange.busy(),
                 "calls were still running when the grace period ended"
             );
             inner.services.exchange.ending.cancel();
@@ -171,6 +187,20 @@ impl Lifecycle {
             tokio::time::sleep(TICK).await;
         }
     }
+}
+
+/// Logs that the process serves, or why not.
+fn announce(is_accepting: bool, [listen, admin]: [SocketAddr; 2]) {
+    if is_accepting {
+        tracing::info!(server.listen = %listen, server.admin = %admin, "serving");
+        return;
+    }
+    tracing::error!(
+        server.listen = %listen,
+        server.admin = %admin,
+        error = format!("nothing accepts there after {} s", LISTEN_WITHIN.as_secs()),
+        "the listeners did not open"
+    );
 }
 
 /// Returns when something accepts there.
@@ -204,16 +234,16 @@ impl ShutdownSignalWatch for Signals {
             tracing::error!("signals cannot be received: end this process with SIGKILL");
             return std::future::pending().await;
         };
-        // A person at a terminal waits for nobody's load balancer.
-        let wait = tokio::select! {
-            _ = terminate.recv() => true,
-            _ = interrupt.recv() => false,
+        let signal = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
         };
-        tokio::select! {
-            () = self.0.drain(wait) => {}
-            _ = interrupt.recv() => tracing::warn!("interrupted again: ending at once"),
-            _ = terminate.recv() => tracing::warn!("told again to end: ending at once"),
-        }
+        let again = tokio::select! {
+            () = self.0.drain(signal) => return ShutdownSignal::FastShutdown,
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+        };
+        tracing::warn!(process.signal = again, "a second signal: ending at once");
         ShutdownSignal::FastShutdown
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn secret(settings: &Settings) -> Option<Secret> {
     match key::read_or_make(&file) {
         Ok(key) => Some(key),
         Err(cause) => {
-            tracing::error!(key.file = %file.display(), %cause, "the key of `access.local` cannot be used: nobody is let in as the local caller");
+            tracing::error!(key.file = %file.display(), error = %cause, "the key of `access.local` cannot be used: nobody is let in as the local caller");
             None
         }
     }

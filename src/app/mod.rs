@@ -13,6 +13,7 @@ mod migration;
 mod private;
 mod rekey;
 mod seal;
+mod start;
 
 use std::{net::TcpListener, path::Path, sync::Arc, time::Duration};
 
@@ -24,7 +25,7 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::listening::Service;
 
-use pleiades_core::telemetry::{Metrics, RequestIds};
+use pleiades_core::telemetry::{Metrics, RequestIds, log};
 use pleiades_credential::access::origins::OriginPolicy;
 use pleiades_credential::access::{Access, Grants, Principal};
 use pleiades_credential::manager::CredentialManager;
@@ -46,6 +47,7 @@ pub(crate) use local::file as local_key_file;
 pub(crate) use migration::Migration;
 pub(crate) use private::keep_private;
 pub(crate) use rekey::{NewKey, RekeyError, rekey};
+pub(crate) use start::{log_fault, log_start};
 
 /// Bytes that a connection's socket is read ahead by. Pingora takes 64 KiB by default, for as
 /// long as the connection stands; its reader of HTTP/1 has a buffer of its own. Of TLS a whole record.
@@ -137,6 +139,7 @@ impl App {
         );
         let access = Arc::new(access(&settings, &load)?);
         let principal = access.local().clone();
+        log::set_local(Arc::clone(&principal.tenant), Arc::clone(&principal.user));
         let manager = credentials::credential_manager(vault, &upstreams, &metrics, control.handle());
         changes::begin(&manager, &shared, control.handle());
         let config = catalog_config(&settings, &world, &principal, &manager);
@@ -257,6 +260,7 @@ impl App {
             shutdown_signal: Box::new(lifecycle.signals()),
         });
         self.stop(lifecycle.time_left());
+        tracing::info!("ended");
         Ok(())
     }
 

@@ -54,7 +54,7 @@ pub(super) fn sealer(settings: &Settings) -> Result<Arc<Sealer>, Fault> {
         Ok(key) => key,
         Err(cause) => {
             let file = key_file(&root);
-            tracing::warn!(key.file = %file.display(), %cause, "the key file cannot be used: sessions end with this process");
+            tracing::warn!(key.file = %file.display(), error = %cause, "the key file cannot be used: sessions end with this process");
             fresh()?
         }
     };
@@ -82,7 +82,11 @@ pub(super) async fn fetch(sealer: Arc<Sealer>, vault: Arc<dyn vault::Vault>) {
             }
             Err(fault) => {
                 if last_kind != Some(fault.kind) {
-                    tracing::info!(error = %fault, kind = fault.kind.as_str(), "the seal key cannot be read; trying on");
+                    tracing::warn!(
+                        outcome = fault.kind.as_str(),
+                        error = &fault as &dyn std::error::Error,
+                        "the seal key cannot be read from the credential store: not ready, trying on"
+                    );
                 }
                 last_kind = Some(fault.kind);
                 let asked = fault.retry_after.unwrap_or_default();

@@ -303,6 +303,10 @@ pub(crate) fn open_with(global: &Global, overrides: &Overrides, load: LoadScope)
 
 fn failed(fault: app::Fault) -> u8 {
     ui::fail(&fault);
+    exit_code(&fault)
+}
+
+const fn exit_code(fault: &app::Fault) -> u8 {
     match fault {
         app::Fault::Settings(_) => exit::CONFIG,
         app::Fault::Machine(_) => exit::UNAVAILABLE,

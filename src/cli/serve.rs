@@ -20,13 +20,24 @@ pub(super) fn run(global: &Global, addresses: &Addresses) -> Result<u8, u8> {
         admin: addresses.admin,
     };
     let app = super::open(global, &overrides, None)?;
+    app::log_start(app.settings(), global.config.as_deref());
     let served = app.serve(|app| {
         if ui::is_person() {
             ui::err(banner(app, global));
         }
     });
     pleiades_core::telemetry::log::flush();
-    served.map(|()| exit::OK).map_err(super::failed)
+    served.map(|()| exit::OK).map_err(unserved)
+}
+
+/// Says why it does not serve: to a person, or in the log.
+fn unserved(fault: app::Fault) -> u8 {
+    if ui::is_person() {
+        return super::failed(fault);
+    }
+    app::log_fault(&fault);
+    pleiades_core::telemetry::log::flush();
+    super::exit_code(&fault)
 }
 
 /// Endpoints, providers with their states, and a client configuration to paste.

@@ -34,6 +34,7 @@ mod documents;
 mod golden;
 mod hostile;
 mod import;
+mod incidents;
 mod layering;
 mod layering_exchange;
 mod lists;

@@ -7,6 +7,7 @@ use std::{collections::VecDeque, time::Duration};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{runtime::Handle, sync::Notify, sync::broadcast::error::RecvError};
+use tracing::Instrument as _;
 use url::Url;
 
 use super::manager::{AccountEventKind, CredentialManager};
@@ -50,7 +51,10 @@ pub fn begin(scheduler: SchedulerHook, manager: &Arc<CredentialManager>, control
                 }
                 Ok(_) => {}
                 Err(RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "the scheduler is not told of some stored tokens");
+                    tracing::warn!(
+                        scheduler.missed = missed,
+                        "the scheduler is not told of some stored tokens"
+                    );
                 }
                 Err(RecvError::Closed) => return noting.close(),
             }
@@ -110,7 +114,15 @@ async fn deliver(scheduler: SchedulerHook, manager: Weak<CredentialManager>, wai
             Ok(Some(record)) => record,
             Ok(None) => continue,
             Err(fault) => {
-                tracing::warn!(%fault, "the scheduler is not told of a stored token: it cannot be read");
+                tracing::warn!(
+                    provider.name = &*key.owner.connection,
+                    principal.tenant = &*key.owner.tenant,
+                    principal.user = &*key.owner.user,
+                    account.id = &*key.account,
+                    outcome = fault.kind.as_str(),
+                    error = &fault as &dyn std::error::Error,
+                    "the scheduler was not told of a stored token: it cannot be read"
+                );
                 continue;
             }
         };
@@ -120,7 +132,15 @@ async fn deliver(scheduler: SchedulerHook, manager: Weak<CredentialManager>, wai
         let web = Arc::clone(manager.web());
         // The manager may end while the scheduler is waited for.
         drop(manager);
-        post(&scheduler, &*web, body.to_string().as_bytes()).await;
+        let span = tracing::error_span!(
+            "delivery",
+            provider.name = &*key.owner.connection,
+            principal.tenant = &*key.owner.tenant,
+            principal.user = &*key.owner.user,
+            account.id = &*key.account,
+        );
+        let body = body.to_string();
+        post(&scheduler, &*web, body.as_bytes()).instrument(span).await;
     }
 }
 
@@ -158,13 +178,16 @@ async fn post(scheduler: &SchedulerHook, web: &dyn HttpClient, body: &[u8]) {
     loop {
         let why = match once(scheduler, web, body).await {
             Ok(()) => return,
-            Err(DeliveryError::Final(why)) => return tracing::warn!("the scheduler was not told: {why}"),
+            Err(DeliveryError::Final(why)) => {
+                return tracing::warn!(error = why, "the scheduler was not told of a stored token");
+            }
             Err(DeliveryError::Passing(why)) => why,
         };
         let Some(pause) = pauses.next() else {
             return tracing::warn!(
-                "the scheduler was not told after {} attempts: {why}",
-                RETRY_PAUSES.len() + 1
+                error = why,
+                scheduler.attempts = RETRY_PAUSES.len() + 1,
+                "the scheduler was not told of a stored token"
             );
         };
         tokio::time::sleep(pause).await;

@@ -32,6 +32,11 @@ pub(crate) struct PoolKey {
 }
 
 impl PoolKey {
+    /// Tenant and user, where it is not shared by several.
+    pub(crate) fn principal(&self) -> (Option<&str>, Option<&str>) {
+        (self.tenant.as_deref(), self.user.as_deref())
+    }
+
     /// `revision` is `None` for wires, which settle on one themselves.
     /// `abilities` are what was declared: a session knows them from its first message on.
     pub(crate) fn of(

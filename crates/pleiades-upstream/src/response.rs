@@ -199,7 +199,7 @@ fn handle_event(
                 let message = "the provider's answer is not valid JSON-RPC";
                 return Some(Err(protocol_error(message).because(unread.why)));
             }
-            _ => tracing::debug!(why = unread.why, "an event that is not JSON-RPC"),
+            _ => tracing::debug!(error = unread.why, "an event that is not JSON-RPC"),
         },
     }
     None

@@ -39,6 +39,13 @@ impl Restarts {
         })
     }
 
+    /// Whether the last one ended or failed for this reason.
+    pub(crate) fn is_known(&self, key: &PoolKey, why: &str) -> bool {
+        self.0
+            .get(key)
+            .is_some_and(|last| last.why == one_line(why, LONGEST))
+    }
+
     /// Records a death, or a start that failed, and why; a sound life forgives earlier ones.
     pub(crate) fn record_failure(&self, key: &PoolKey, sound: bool, now: Instant, why: &str) {
         let mut starts = self.0.lock();

@@ -214,7 +214,7 @@ impl HttpSession {
         if response.status().is_client_error() || response.status().is_server_error() {
             tracing::debug!(
                 provider.name = &*self.endpoint.provider,
-                status = response.status().as_u16(),
+                http.status = response.status().as_u16(),
                 "a notification was refused",
             );
         }

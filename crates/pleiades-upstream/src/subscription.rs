@@ -226,7 +226,7 @@ impl SubscriptionTask {
         match self.client.borrow().request(call).await {
             Err(error) if matches!(source, Source::Session(..)) => {
                 let provider = &*self.client.endpoint.provider;
-                tracing::debug!(provider.name = provider, %error, uri, "not subscribed to a resource");
+                tracing::debug!(provider.name = provider, %error, resource.uri = uri, "not subscribed to a resource");
                 Ok(())
             }
             done => done.map(drop),

@@ -97,6 +97,10 @@ impl Wire {
         }
     }
 
+    pub(crate) fn provider(&self) -> &str {
+        &self.state.provider
+    }
+
     pub(crate) async fn request(
         &self,
         id: u64,
@@ -183,7 +187,7 @@ impl Wire {
                 .send(None, body, self.revision(), Instant::now() + NOTIFY_TIMEOUT)
                 .is_ok(),
         };
-        tracing::trace!(sent, "a request was cancelled");
+        tracing::trace!(message.is_sent = sent, "a request was cancelled");
     }
 }
 
@@ -278,7 +282,11 @@ impl WireState {
 
     /// The error of those who waited at its end: status and last line of a process.
     pub(crate) fn end_error(&self) -> Error {
-        self.ending.error()
+        let is_closing = |shared: Arc<Shared>| shared.closing.is_cancelled();
+        match self.shared.upgrade().is_some_and(is_closing) {
+            true => Error::new(Code::ShuttingDown, "the gateway is ending"),
+            false => self.ending.error(),
+        }
     }
 
     /// The deadline passed; `before`: how many lines of noise had come when the request was made.
@@ -301,12 +309,42 @@ impl WireState {
         requests.clear();
     }
 
+    /// Logs that the process ended by itself: as a warning unless its last end was the same, for it is started
+    /// again and again.
+    pub(crate) fn log_end(&self) {
+        let end = self.ending.describe();
+        let error = self.end_error();
+        let is_known = self.born.elapsed() < self.sound
+            && self
+                .shared
+                .upgrade()
+                .is_some_and(|shared| shared.restarts.is_known(&self.key, &error.message));
+        let (tenant, user) = self.key.principal();
+        macro_rules! at {
+            ($level:ident) => {
+                tracing::$level!(
+                    provider.name = &*self.provider,
+                    principal.tenant = tenant,
+                    principal.user = user,
+                    outcome = error.code.as_str(),
+                    error = end,
+                    "the provider's process ended"
+                )
+            };
+        }
+        if is_known { at!(debug) } else { at!(warn) }
+    }
+
     /// Ends it; an end that nobody wanted is published, and delays the next start.
     pub(crate) fn end(&self, wanted: bool) {
         let lines = self.noise.lock().lines();
         if lines > 0 {
             let provider = &*self.provider;
-            tracing::debug!(provider.name = provider, lines, "lines that are not JSON-RPC");
+            tracing::debug!(
+                provider.name = provider,
+                process.lines = lines,
+                "lines that are not JSON-RPC"
+            );
         }
         self.drop_requests();
         self.stop.cancel();

@@ -142,7 +142,10 @@ async fn answers_ping(shared: &Shared, wire: &Wire) -> bool {
     let asked = wire.request(id, body, Instant::now() + PING, None);
     let lives = asked.await.is_ok_and(|outcome| health::is_alive(&outcome));
     if !lives {
-        tracing::info!(?wire, "a process or stream that answers no ping is given up");
+        tracing::info!(
+            provider.name = wire.provider(),
+            "a process or stream that answers no ping is given up"
+        );
     }
     lives
 }

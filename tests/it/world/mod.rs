@@ -40,6 +40,8 @@ pub struct Builder {
     settings: String,
     env: Vec<(String, String)>,
     program: Option<PathBuf>,
+    files: Vec<(String, String)>,
+    arguments: Vec<String>,
     is_logged: bool,
 }
 
@@ -89,6 +91,18 @@ impl Builder {
         self
     }
 
+    /// A file beside `pleiades.yaml`.
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Arguments of the program.
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(|it| (*it).to_owned()).collect();
+        self
+    }
+
     /// Keeps the log, from `info` on, for [`World::log`] and [`World::line`].
     pub fn logged(mut self) -> Self {
         self.is_logged = true;
@@ -116,10 +130,14 @@ impl Builder {
             self.settings
         );
         std::fs::write(folder.path().join("pleiades.yaml"), settings).unwrap();
+        for (name, text) in &self.files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
         let program = self.program;
         let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_pleiades").into());
         let mut command = Command::new(program);
         command
+            .args(&self.arguments)
             .current_dir(folder.path())
             .env("XDG_DATA_HOME", folder.path().join("data"))
             .env("XDG_CONFIG_HOME", folder.path().join("config"))
@@ -127,12 +145,12 @@ impl Builder {
                 "RUST_LOG",
                 std::env::var("TEST_LOG").unwrap_or_else(|_| "warn".to_owned()),
             )
-            .envs(self.env)
             .stdin(Stdio::null());
         if self.is_logged {
             let log = std::fs::File::create(folder.path().join(LOG)).unwrap();
             command.env("RUST_LOG", "info").stderr(log);
         }
+        command.envs(self.env);
         let process = command.spawn().unwrap();
         World {
             base: format!("http://127.0.0.1:{listen}"),
@@ -167,7 +185,7 @@ impl World {
         let find = || {
             self.log()
                 .into_iter()
-                .find(|line| line["request.id"] == request_id)
+                .find(|line| line["target"] == "pleiades::request" && line["request.id"] == request_id)
         };
         self.until(&format!("the line of {request_id}"), || async {
             find().is_some()

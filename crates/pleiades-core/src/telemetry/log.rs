@@ -1,18 +1,19 @@
 //! The log: always on stderr, because stdout belongs to protocols and to `--json`.
 //!
-//! Lines of a person on a terminal, JSON lines for everything else. `RUST_LOG` decides what is
+//! Rows for a person on a terminal, JSON lines for everything else. `RUST_LOG` decides what is
 //! written; libraries that use the `log` crate (Pingora) come through as well.
 
 use std::io::{self, IsTerminal as _};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::{error::Error as _, time::Duration};
 
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets};
-use tracing_subscriber::{
-    EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
-};
+use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use super::{sink, tail::Tail};
+use super::layer::{LineForm, LogLayer};
+use super::sink::{self, Sink};
+use super::tail::Tail;
+use super::terminal::{self, TerminalForm};
 
 /// What is logged without `RUST_LOG`. Pingora's reports on single requests are off: they print
 /// request targets with their queries, call a client that went away an error, and say nothing
@@ -34,8 +35,8 @@ const SILENT: [&str; 5] = [
 /// Longest wait for a slow stderr at the end of the process.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// Whether request lines are written by hand.
-static DIRECT: AtomicBool = AtomicBool::new(false);
+/// Where lines go and how they look, once the log is started.
+static STARTED: OnceLock<(&'static Sink, LineForm)> = OnceLock::new();
 
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,25 +60,19 @@ pub fn init_quiet(tail: Tail) {
     start(LogFormat::Auto, "off", Some(tail));
 }
 
+/// Names the local caller, of whom rows of a terminal need not speak. The first call counts.
+pub fn set_local(tenant: Arc<str>, user: Arc<str>) {
+    terminal::set_local(tenant, user);
+}
+
 fn start(format: LogFormat, usual: &str, tail: Option<Tail>) {
     let (filter, fault) = filter(usual);
     let sink = sink::start();
-    let terminal = io::stderr().is_terminal();
-    let json = format == LogFormat::Json || (format == LogFormat::Auto && !terminal);
-    let layer = fmt::layer().with_writer(move || sink);
-    let layer = if json {
-        layer
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .boxed()
-    } else if terminal {
-        // The layer itself honours NO_COLOR.
-        layer.compact().boxed()
-    } else {
-        layer.compact().with_ansi(false).boxed()
-    };
+    let is_detailed = filter
+        .max_level_hint()
+        .is_none_or(|level| level >= LevelFilter::DEBUG);
+    let form = form(format, is_detailed);
+    let layer = LogLayer { sink, form };
     if tracing_subscriber::registry()
         .with(layer.with_filter(filter.and(bound())))
         .with(tail.map(Tail::layer))
@@ -86,10 +81,23 @@ fn start(format: LogFormat, usual: &str, tail: Option<Tail>) {
     {
         return;
     }
-    DIRECT.store(json, Relaxed);
+    STARTED.set((sink, form)).unwrap_or_default();
     if let Some(fault) = fault {
-        tracing::warn!(fault, "`RUST_LOG` is not understood and was ignored");
+        tracing::warn!(error = fault, "`RUST_LOG` is not understood and was ignored");
     }
+}
+
+/// How lines look: for a person where one reads them, in colours unless `NO_COLOR` is set.
+fn form(format: LogFormat, is_detailed: bool) -> LineForm {
+    let is_terminal = io::stderr().is_terminal();
+    if format == LogFormat::Json || (format == LogFormat::Auto && !is_terminal) {
+        return LineForm::Json;
+    }
+    LineForm::Terminal(TerminalForm {
+        has_colours: is_terminal
+            && anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never,
+        is_detailed,
+    })
 }
 
 /// Waits until what was logged is written, at most a second.
@@ -99,9 +107,9 @@ pub fn flush() {
     }
 }
 
-/// Where JSON lines may be written without the subscriber.
-pub(super) fn direct() -> Option<&'static sink::Sink> {
-    if DIRECT.load(Relaxed) { sink::get() } else { None }
+/// Where lines may be written without the subscriber, and how.
+pub(super) fn direct() -> Option<(&'static Sink, LineForm)> {
+    STARTED.get().copied()
 }
 
 /// The filter that `RUST_LOG` cannot override.

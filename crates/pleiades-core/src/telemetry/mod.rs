@@ -6,14 +6,18 @@ pub mod events;
 pub mod log;
 pub mod names;
 
+mod fields;
+mod layer;
 mod line;
 mod metrics;
 mod provider;
 mod redact;
 mod request;
 mod request_id;
+pub mod request_scope;
 mod sink;
 pub mod tail;
+mod terminal;
 #[cfg(test)]
 mod tests;
 

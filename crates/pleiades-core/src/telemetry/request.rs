@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime};
 use std::{borrow::Cow, cell::RefCell, net::IpAddr, sync::Arc};
 
-use tracing::{Level, enabled, event};
+use tracing::{Level, enabled};
 
 #[cfg(doc)]
 use super::names;
 use super::{
-    Metrics, View, events::millis, line::JsonLine, log, provider::CallSample, redact::without_queries,
+    Metrics, View, layer::LineForm, line::JsonLine, log, provider::CallSample, redact::without_queries,
 };
 use crate::error::Code;
 use crate::text::head;
@@ -94,20 +94,21 @@ impl RequestDone {
         if !enabled!(target: "pleiades::request", Level::INFO) {
             return;
         }
-        match log::direct() {
-            Some(sink) => BUFFER.with_borrow_mut(|buffer| {
-                buffer.clear();
-                self.write(buffer);
-                sink.append(buffer);
-            }),
-            None => self.trace(),
-        }
+        let Some((sink, form)) = log::direct() else { return };
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.clear();
+            match form {
+                LineForm::Json => self.write(buffer),
+                LineForm::Terminal(form) => form.request(self, SystemTime::now(), buffer),
+            }
+            sink.append(buffer);
+        });
     }
 
     /// A bug of ours is an error. What only the operator can mend, and no other line tells, warns: the
     /// credential of a descriptor that is refused, a store of credentials that does not serve. Every
     /// other failure is the caller's, or its provider's, whose state has lines of its own.
-    fn level(&self) -> Level {
+    pub(super) fn level(&self) -> Level {
         match self.outcome {
             outcome if outcome == Code::Internal.as_str() => Level::ERROR,
             outcome if self.is_operators || outcome == Code::CredentialStore.as_str() => Level::WARN,
@@ -115,11 +116,11 @@ impl RequestDone {
         }
     }
 
-    fn method(&self) -> &str {
+    pub(super) fn method(&self) -> &str {
         head(&self.method, 64)
     }
 
-    fn cause(&self) -> Option<Cow<'_, str>> {
+    pub(super) fn cause(&self) -> Option<Cow<'_, str>> {
         self.cause
             .as_deref()
             .map(|cause| without_queries(head(cause, 1000)))
@@ -157,41 +158,6 @@ impl RequestDone {
         line.some("trace.id", self.trace.as_deref());
         line.some("error", self.cause().as_deref());
         line.end();
-    }
-
-    /// The same through the subscriber: for terminals and tests.
-    fn trace(&self) {
-        macro_rules! at {
-            ($level:expr) => {
-                event!(
-                    target: "pleiades::request",
-                    $level,
-                    request.id = &*self.request_id,
-                    method = self.method(),
-                    view = self.view.map(View::as_str),
-                    provider.name = self.provider.as_deref(),
-                    tool.name = self.tool.as_deref(),
-                    outcome = self.outcome,
-                    http.status = (self.status != 0).then_some(self.status),
-                    duration_ms = millis(self.duration),
-                    upstream_ms = self.upstream.map(millis),
-                    principal.tenant = self.tenant.as_deref(),
-                    principal.user = self.user.as_deref(),
-                    access.key = self.key.as_deref(),
-                    account.id = self.account.as_deref(),
-                    mcp.revision = self.revision,
-                    client.address = self.peer.map(tracing::field::display),
-                    trace.id = self.trace.as_deref(),
-                    error = self.cause().as_deref(),
-                    "request done"
-                )
-            };
-        }
-        match self.level() {
-            Level::ERROR => at!(Level::ERROR),
-            Level::WARN => at!(Level::WARN),
-            _ => at!(Level::INFO),
-        }
     }
 }
 

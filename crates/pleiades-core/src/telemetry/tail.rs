@@ -82,7 +82,7 @@ struct LineVisitor {
 
 impl Visit for LineVisitor {
     fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "line" {
+        if field.name() == "process.line" {
             self.line = Some(value.to_owned());
         }
     }

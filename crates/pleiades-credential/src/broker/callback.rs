@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument as _;
 use url::form_urlencoded;
 
 use super::error::{OPERATORS, advice};
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::connection::ResourceParameter;
 use crate::oauth::{self, SentRequest, Verdict, failure};
-use pleiades_core::secret::Secret;
+use pleiades_core::{secret::Secret, telemetry::request_scope};
 
 /// The query of a callback (RFC 6749 section 4.1.2, RFC 9207).
 #[derive(Debug, Clone)]
@@ -109,6 +110,7 @@ impl Broker {
         };
         check_cookie(&pending, cookie)?;
         let (broker, redirect) = (Arc::clone(self), redirect.to_owned());
+        let span = pending.span();
         let work = async move {
             broker.pending.consume(&callback.state, version).await?;
             let (id, principal) = (pending.id.clone(), pending.principal());
@@ -121,7 +123,7 @@ impl Broker {
             }
             finished.map_err(|refusal| refusal.with_link(again))
         };
-        self.run_detached(work).await
+        self.run_detached(work.instrument(span)).await
     }
 
     /// Whether tokens of another account may replace those that are there, as the person says.
@@ -143,6 +145,7 @@ impl Broker {
         };
         check_cookie(&pending, cookie)?;
         let broker = Arc::clone(self);
+        let span = pending.span();
         let work = async move {
             broker.pending.consume(&state, version).await?;
             let again = broker.link_of(&pending);
@@ -161,7 +164,7 @@ impl Broker {
             }
             finished.map_err(|refusal| refusal.with_link(again))
         };
-        self.run_detached(work).await
+        self.run_detached(work.instrument(span)).await
     }
 
     /// Ends a connection that its person does not want: whoever waits for it hears so. Whether it is that
@@ -209,7 +212,9 @@ impl Broker {
         &self,
         work: impl Future<Output = Result<CallbackResult, ConnectError>> + Send + 'static,
     ) -> Result<CallbackResult, ConnectError> {
-        let task = self.redeeming.spawn_on(work, &self.control);
+        let task = self
+            .redeeming
+            .spawn_on(request_scope::inherited(work), &self.control);
         task.await.unwrap_or_else(|_ended| Err(lost()))
     }
 
@@ -244,12 +249,12 @@ impl Broker {
             return Err(self.refused_by_server(&pending, error, description).await);
         }
         let Some(code) = callback.code else {
-            let provider = &pending.request.provider;
             tracing::warn!(
-                provider,
-                "a connection failed: the answer carries neither a code nor an error"
+                outcome = ConnectErrorKind::Malformed.as_str(),
+                error = "the answer carries neither a code nor an error",
+                "a connection failed"
             );
-            let title = self.title(provider);
+            let title = self.title(&pending.request.provider);
             return Err(ConnectError::begin_anew(
                 ConnectErrorKind::Malformed,
                 format!("The answer of {title} carries neither a code nor an error."),
@@ -268,10 +273,11 @@ impl Broker {
         let provider = &pending.request.provider;
         if redirect != pending.redirect {
             tracing::warn!(
-                provider,
-                "came" = redirect,
-                expected = pending.redirect,
-                "a connection failed: its answer came to another redirect URI"
+                outcome = ConnectErrorKind::Malformed.as_str(),
+                error = "its answer came to another redirect URI",
+                oauth.redirect = redirect,
+                oauth.redirect_expected = pending.redirect,
+                "a connection failed"
             );
             return Err(mixed_up());
         }
@@ -283,11 +289,11 @@ impl Broker {
             .as_deref()
             .map(|iss| failure::plain(iss).unwrap_or_default());
         tracing::warn!(
-            provider,
-            expected = issuer,
-            iss,
-            error = callback.error.as_deref().and_then(failure::plain),
-            %trouble,
+            outcome = ConnectErrorKind::Malformed.as_str(),
+            error = callback.error.as_deref().and_then(failure::plain).unwrap_or_else(|| trouble.to_string()),
+            description = %trouble,
+            oauth.issuer = issuer,
+            oauth.iss = iss,
             cure = callback.iss.is_none().then_some(WITHOUT_ISS),
             "a connection failed"
         );
@@ -333,17 +339,7 @@ impl Broker {
                 resource: (source.resource.as_deref(), declared),
             }),
         };
-        tracing::warn!(
-            provider,
-            error = code,
-            description = description_text,
-            client = source.client.id,
-            issuer = pending.issuer,
-            scopes = pending.scopes.join(" "),
-            resource = source.resource,
-            cure,
-            "a connection failed: the authorization server refused it"
-        );
+        log_refusal(pending, verdict, (&code, description_text.as_deref(), &cure));
         if let Some(name) = &pending.client {
             match verdict {
                 Verdict::UnknownClient => self.clients.forget_refused(name, &source.client).await,
@@ -370,14 +366,47 @@ impl Broker {
     }
 }
 
+/// A person who cancels is no fault of anybody's; any other refusal is logged with what was asked for.
+fn log_refusal(
+    pending: &PendingConnection,
+    verdict: Verdict,
+    (code, description, cure): (&str, Option<&str>, &str),
+) {
+    if verdict == Verdict::Denied {
+        tracing::info!(
+            outcome = ConnectErrorKind::Denied.as_str(),
+            error = code,
+            description,
+            "a connection was cancelled at its authorization server"
+        );
+        return;
+    }
+    let source = &pending.source;
+    tracing::warn!(
+        outcome = ConnectErrorKind::Provider.as_str(),
+        error = code,
+        description,
+        cure,
+        oauth.client = source.client.id,
+        oauth.issuer = pending.issuer,
+        oauth.scopes = pending.scopes.join(" "),
+        oauth.resource = source.resource,
+        "a connection failed: the authorization server refused it"
+    );
+}
+
 /// Whether the answer comes from where the sign-in began.
 fn check_cookie(pending: &PendingConnection, cookie: Option<&str>) -> Result<(), ConnectError> {
     if pending.anywhere || cookie.is_some_and(|cookie| hashed(cookie) == pending.cookie) {
         return Ok(());
     }
     tracing::warn!(
-        provider = pending.request.provider,
-        "a connection failed: its answer came from another browser than the one that began"
+        provider.name = pending.request.provider,
+        principal.tenant = pending.tenant,
+        principal.user = pending.user,
+        outcome = ConnectErrorKind::Unproven.as_str(),
+        error = "its answer came from another browser than the one that began",
+        "a connection failed"
     );
     Err(ConnectError::new(
         ConnectErrorKind::Unproven,

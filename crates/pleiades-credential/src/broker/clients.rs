@@ -235,10 +235,10 @@ impl Clients {
         };
         if !is_usable {
             tracing::warn!(
-                provider = &*connection.provider,
-                client = stored.client.id,
-                unanswered = stored.begun,
-                certain = checked == ClientCheck::No,
+                provider.name = &*connection.provider,
+                oauth.client = stored.client.id,
+                oauth.unanswered = stored.begun,
+                oauth.is_certain = checked == ClientCheck::No,
                 "the authorization server seems to have forgotten this gateway's registration: it is made anew"
             );
         }
@@ -272,7 +272,10 @@ impl Clients {
             self.vault().write(&path(name), version, &value, None).await
         };
         if let Err(fault) = updated.await {
-            tracing::debug!(%fault, "how a registered client fares was not noted");
+            tracing::debug!(
+                error = &fault as &dyn std::error::Error,
+                "how a registered client fares was not noted"
+            );
         }
     }
 
@@ -306,7 +309,11 @@ impl Clients {
             }
         };
         if let Err(fault) = forgotten.await {
-            tracing::warn!(%fault, "a refused client could not be forgotten");
+            tracing::warn!(
+                outcome = fault.kind.as_str(),
+                error = &fault as &dyn std::error::Error,
+                "a refused client could not be forgotten"
+            );
         }
     }
 

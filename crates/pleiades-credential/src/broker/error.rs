@@ -52,6 +52,24 @@ pub enum ConnectErrorKind {
     Store,
 }
 
+impl ConnectErrorKind {
+    /// The stable name, as the log says it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Unknown => "unknown",
+            Self::Gone => "gone",
+            Self::Unproven => "unproven",
+            Self::Throttled => "throttled",
+            Self::Conflict => "conflict",
+            Self::Denied => "denied",
+            Self::Provider => "provider",
+            Self::Store => "store",
+        }
+    }
+}
+
 impl ConnectError {
     /// An error of a kind: why, and what to do.
     pub fn new(kind: ConnectErrorKind, why: impl Into<String>, cure: impl Into<String>) -> Self {
@@ -90,9 +108,10 @@ impl ConnectError {
     /// What a provider did wrong, for people.
     pub(super) fn of_provider(connection: &Connection, what: &str, trouble: &OAuthError) -> Self {
         tracing::warn!(
-            provider = &*connection.provider,
-            error = trouble.error.as_deref(),
-            %trouble,
+            provider.name = &*connection.provider,
+            outcome = ConnectErrorKind::Provider.as_str(),
+            error = trouble.innermost(),
+            description = %trouble,
             cure = trouble.cure.as_deref(),
             "a connection failed"
         );
@@ -116,7 +135,11 @@ impl ConnectError {
 /// The store cannot be reached or says no; its own words are for the log.
 impl From<Fault> for ConnectError {
     fn from(fault: Fault) -> Self {
-        tracing::warn!(%fault, kind = fault.kind.as_str(), "connecting needs the credential store");
+        tracing::warn!(
+            outcome = fault.kind.as_str(),
+            error = &fault as &dyn std::error::Error,
+            "connecting needs the credential store"
+        );
         if fault.kind.caller_message() != Kind::Unreachable.caller_message() {
             return Self::new(
                 ConnectErrorKind::Store,

@@ -142,7 +142,13 @@ impl LoginFlow {
         let config = &self.config;
         let all = Value::Object(claims.clone());
         if !is_tenant(&all, &config.tenant, &principal.tenant) {
-            tracing::warn!("a login was refused: it does not prove the tenant that the link is for");
+            tracing::warn!(
+                principal.tenant = &*principal.tenant,
+                principal.user = &*principal.user,
+                outcome = ConnectErrorKind::Unproven.as_str(),
+                cure = "`access.login.tenant`, or `tenant_claim`, says whose people log in",
+                "a login was refused: it does not prove the tenant that the link is for"
+            );
             return Err(ConnectError::new(
                 ConnectErrorKind::Unproven,
                 "You are logged in, but this link was made for somebody of another tenant.",
@@ -162,8 +168,12 @@ impl LoginFlow {
         }
         if user.as_deref() != Some(&*principal.user) {
             tracing::warn!(
-                claim = config.user_claim,
-                named = user.is_some(),
+                principal.tenant = &*principal.tenant,
+                principal.user = &*principal.user,
+                outcome = ConnectErrorKind::Unproven.as_str(),
+                oauth.claim = config.user_claim,
+                oauth.has_claim = user.is_some(),
+                cure = "`access.login.user_claim` has to name the claim whose value is the user of `access`",
                 "a login was refused: it does not prove the user that the link is for"
             );
             return Err(ConnectError::new(

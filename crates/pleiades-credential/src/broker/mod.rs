@@ -261,7 +261,10 @@ impl Broker {
                 tokio::time::sleep(every).await;
                 let Some(broker) = broker.upgrade() else { return };
                 if let Err(fault) = broker.sweep().await {
-                    tracing::debug!(%fault, "pending connections were not tidied up");
+                    tracing::debug!(
+                        error = &fault as &dyn std::error::Error,
+                        "pending connections were not tidied up"
+                    );
                 }
             }
         });

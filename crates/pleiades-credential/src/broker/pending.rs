@@ -66,6 +66,17 @@ impl PendingConnection {
         Principal::new(self.tenant.as_str(), self.user.as_str())
     }
 
+    /// Who connects what, for the lines of the log.
+    pub(super) fn span(&self) -> tracing::Span {
+        tracing::error_span!(
+            "connection",
+            provider.name = self.request.provider,
+            principal.tenant = self.tenant,
+            principal.user = self.user,
+            account.id = self.request.account,
+        )
+    }
+
     /// As much of the server as naming the account needs.
     pub(super) fn server(&self) -> AuthServer {
         AuthServer {

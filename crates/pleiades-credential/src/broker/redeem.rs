@@ -46,8 +46,9 @@ impl Broker {
         // one means a code that somebody slipped in. With PKCE the server has checked that already.
         if profile.is_foreign && pending.verifier.is_none() {
             tracing::warn!(
-                provider = pending.request.provider,
-                "a connection failed: without PKCE, its ID token carries the nonce of another sign-in"
+                outcome = ConnectErrorKind::Provider.as_str(),
+                error = "without PKCE, its ID token carries the nonce of another sign-in",
+                "a connection failed"
             );
             return Err(ConnectError::begin_anew(
                 ConnectErrorKind::Provider,
@@ -100,7 +101,11 @@ impl Broker {
             && source.client.declared
             && let Err(fault) = pinned::keep(&**self.manager.vault(), connection, destination).await
         {
-            tracing::warn!(%fault, "where the secret of a client goes was not kept");
+            tracing::warn!(
+                outcome = fault.kind.as_str(),
+                error = &fault as &dyn std::error::Error,
+                "where the secret of a client goes was not kept"
+            );
         }
         issued.map_err(|trouble| ConnectError::of_provider(connection, "did not finish", &trouble))
     }
@@ -125,7 +130,7 @@ impl Broker {
             self.revoke_tokens(pending, &record.tokens).await;
             return Err(fault.into());
         }
-        tracing::info!(provider, "an account was connected");
+        tracing::info!(account.id = record.account, "an account was connected");
         self.failures.forget(&principal, provider);
         self.statuses
             .set(&pending.id, ConnectionOutcome::Connected(record.account))
@@ -140,7 +145,11 @@ impl Broker {
                 (Ok(()), _) => return Ok(()),
                 (Err(fault), None) => return Err(fault),
                 (Err(fault), Some(wait)) => {
-                    tracing::warn!(%fault, "a new account is not stored yet");
+                    tracing::warn!(
+                        outcome = fault.kind.as_str(),
+                        error = &fault as &dyn std::error::Error,
+                        "a new account is not stored yet"
+                    );
                     tokio::time::sleep(*wait).await;
                 }
             }
@@ -155,7 +164,7 @@ impl Broker {
         let token = tokens.refresh.as_ref().unwrap_or(&tokens.access);
         let web = &**self.manager.web();
         if let Err(trouble) = oauth::revoke(web, &connection, &pending.source, token).await {
-            tracing::info!(provider = &*connection.provider, %trouble, "unused tokens were not revoked");
+            tracing::warn!(provider.name = &*connection.provider, error = trouble.innermost(), description = %trouble, "unused tokens were not revoked");
         }
     }
 }

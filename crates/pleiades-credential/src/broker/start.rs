@@ -4,6 +4,8 @@ use super::{
     Broker, BrowserRedirect, ConnectError, ConnectErrorKind, LinkPayload, account_key, hashed, now,
     pending::PendingConnection, short, status::ConnectionOutcome,
 };
+use tracing::Instrument as _;
+
 use crate::oauth::{self, AuthServer, Challenge};
 use crate::{Connection, access::Principal, connection::GrantType};
 use pleiades_core::{random, secret::Secret};
@@ -37,7 +39,14 @@ impl Broker {
         opened: &LinkPayload,
         target: RedirectTarget,
     ) -> Result<BrowserRedirect, ConnectError> {
-        let begun = self.try_begin(opened, target).await;
+        let span = tracing::error_span!(
+            "connection",
+            provider.name = opened.request.provider,
+            principal.tenant = &*opened.principal.tenant,
+            principal.user = &*opened.principal.user,
+            account.id = opened.request.account,
+        );
+        let begun = self.try_begin(opened, target).instrument(span).await;
         if let Err(refusal) = &begun
             && refusal.kind == ConnectErrorKind::Provider
         {

@@ -164,7 +164,11 @@ impl Statuses {
     /// Stores the outcome of a connection. What is connected stays so.
     pub(super) async fn set(&self, handle: &str, outcome: ConnectionOutcome) {
         if let Err(fault) = self.write(handle, outcome).await {
-            tracing::warn!(%fault, "what became of a connection could not be stored");
+            tracing::warn!(
+                outcome = fault.kind.as_str(),
+                error = &fault as &dyn std::error::Error,
+                "what became of a connection could not be stored"
+            );
         }
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use pleiades_core::telemetry::request_scope;
 use tokio::time::timeout;
 
 use super::{AccountEventKind, CredentialManager, refresh_task::nonce};
@@ -74,7 +75,10 @@ impl CredentialManager {
                 self.forget(key);
             }
             if let Err(fault) = self.reread(&entry, entry.readings()).await {
-                tracing::debug!(%fault, "what another replica changed could not be read yet");
+                tracing::debug!(
+                    error = &fault as &dyn std::error::Error,
+                    "what another replica changed could not be read yet"
+                );
             }
         }
         self.events.happened_elsewhere(key, kind);
@@ -87,7 +91,9 @@ impl CredentialManager {
         let Some(manager) = self.me.upgrade() else {
             return Err(Fault::new(Kind::Refused, "the process is about to end"));
         };
-        let task = self.work.spawn_on(work(manager), &self.parts.control);
+        let task = self
+            .work
+            .spawn_on(request_scope::inherited(work(manager)), &self.parts.control);
         task.await.unwrap_or_else(|cause| {
             Err(Fault::new(Kind::Refused, "the process is about to end").because(cause))
         })
@@ -139,6 +145,15 @@ impl CredentialManager {
         }
         self.records.remove(&Path::account(key)).await?;
         self.forget(key);
+        tracing::info!(
+            provider.name = record
+                .as_ref()
+                .map_or(&*key.owner.connection, |record| &record.provider),
+            principal.tenant = &*key.owner.tenant,
+            principal.user = &*key.owner.user,
+            account.id = &*key.account,
+            "an account was revoked"
+        );
         self.events.happened_here(key, AccountEventKind::Revoked);
         Ok(true)
     }
@@ -148,6 +163,9 @@ impl CredentialManager {
         let Some(connection) = self.connection_of(&key.owner.connection, &record.provider) else {
             tracing::warn!(
                 provider.name = record.provider,
+                principal.tenant = &*key.owner.tenant,
+                principal.user = &*key.owner.user,
+                account.id = &*key.account,
                 "the provider is not loaded: its tokens are removed here, but not revoked there"
             );
             return;
@@ -156,11 +174,14 @@ impl CredentialManager {
             let asked = oauth::revoke(&*self.parts.web, &connection, &record.source, token);
             let why = match timeout(REVOKED_WITHIN, asked).await {
                 Ok(Ok(())) => continue,
-                Ok(Err(trouble)) => trouble.message,
+                Ok(Err(trouble)) => trouble.to_string(),
                 Err(_) => "it did not answer in time".to_owned(),
             };
             tracing::warn!(
                 provider.name = record.provider,
+                principal.tenant = &*key.owner.tenant,
+                principal.user = &*key.owner.user,
+                account.id = &*key.account,
                 error = why,
                 "the provider did not revoke a token; it is removed here"
             );

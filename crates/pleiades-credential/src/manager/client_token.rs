@@ -18,8 +18,9 @@ use crate::oauth::{self, OAuthError, OAuthErrorKind, TokenResponse};
 use crate::signature::ClientCredentialsTokens;
 use crate::{clock::millis, pinned, record::AccountState, refresh::back_off};
 use pleiades_core::error::{Code, Error};
+use pleiades_core::secret::Secret;
 use pleiades_core::signature::{CredentialSource, Signature, SignedHeaders, sensitive};
-use pleiades_core::{secret::Secret, telemetry::events::TokenRefreshed};
+use pleiades_core::telemetry::{events::TokenRefreshed, request_scope};
 
 /// Connections whose tokens are in memory; each belongs to a descriptor, of now or of before a reload.
 const MAX_CONNECTIONS: usize = 4_096;
@@ -188,10 +189,10 @@ impl ClientToken {
         let (done, receiver) = watch::channel(false);
         *in_flight = Some(receiver.clone());
         let (token, owner) = (Arc::clone(self), Arc::clone(manager));
-        manager.parts.control.spawn(async move {
+        manager.parts.control.spawn(request_scope::inherited(async move {
             token.obtain(&owner).await;
             done.send_replace(true);
-        });
+        }));
         receiver
     }
 
@@ -200,6 +201,7 @@ impl ClientToken {
         let seq = self.token.load().as_ref().map_or(0, |token| token.signed.seq) + 1;
         let had = self.request(manager).await;
         let had = had.and_then(|issued| token(&self.connection, &issued, seq, asked));
+        let mut is_repeated = false;
         let (outcome, error) = match had {
             Ok(token) => {
                 self.token.store(Some(Arc::new(token)));
@@ -208,6 +210,8 @@ impl ClientToken {
                 ("refreshed", None)
             }
             Err(trouble) => {
+                let known = self.recent.lock().last_error.clone();
+                is_repeated = known.is_some_and(|known| known == (trouble.kind, trouble.message.clone()));
                 let outcome = match trouble.kind {
                     OAuthErrorKind::Transient => "transient",
                     OAuthErrorKind::Grant | OAuthErrorKind::Client | OAuthErrorKind::Metadata => "refused",
@@ -217,12 +221,24 @@ impl ClientToken {
             }
         };
         let description = error.as_ref().map(ToString::to_string);
+        let innermost = error.as_ref().map(OAuthError::innermost);
+        let left = self
+            .recent
+            .lock()
+            .again
+            .saturating_sub(manager.clock.monotonic_ms());
+        let token = self.token.load_full();
         let event = TokenRefreshed {
             provider: &self.connection.provider,
             outcome,
             account: None,
             seq: Some(seq),
-            error: error.as_ref().and_then(|trouble| trouble.error.as_deref()),
+            expires_at: token
+                .filter(|token| token.until != u64::MAX)
+                .map(|token| token.until / 1000),
+            retry_at: error.as_ref().map(|_| manager.clock.unix() + left.div_ceil(1000)),
+            is_repeated,
+            error: innermost.as_deref(),
             description: description.as_deref(),
             cure: error.as_ref().and_then(|trouble| trouble.cure.as_deref()),
         };
@@ -252,7 +268,11 @@ impl ClientToken {
         if !self.pinned.load(Ordering::Relaxed) {
             match pinned::keep(&*manager.parts.vault, connection, destination).await {
                 Ok(()) => self.pinned.store(true, Ordering::Relaxed),
-                Err(fault) => tracing::warn!(%fault, "where the secret of a client goes was not kept"),
+                Err(fault) => tracing::warn!(
+                    outcome = fault.kind.as_str(),
+                    error = &fault as &dyn std::error::Error,
+                    "where the secret of a client goes was not kept"
+                ),
             }
         }
         Ok(issued)

@@ -40,8 +40,10 @@ impl RecordStore {
         let mut names = self.list(&Path::accounts(owner)).await?;
         if names.len() > ACCOUNTS {
             tracing::warn!(
-                connection = &*owner.connection,
-                accounts = names.len(),
+                provider.name = &*owner.connection,
+                principal.tenant = &*owner.tenant,
+                principal.user = &*owner.user,
+                user.accounts = names.len(),
                 "a user has more accounts than are read; the first {ACCOUNTS} are used"
             );
             names.truncate(ACCOUNTS);

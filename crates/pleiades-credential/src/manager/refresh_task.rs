@@ -3,7 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pleiades_core::{random, telemetry::events::TokenRefreshed};
+use pleiades_core::random;
+use pleiades_core::telemetry::{events::TokenRefreshed, request_scope};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -125,7 +126,8 @@ impl CredentialManager {
             let outcome = task_state.run().await;
             done.send_replace(InFlightState::Over(outcome));
         };
-        self.work.spawn_on(task, &self.parts.control);
+        self.work
+            .spawn_on(request_scope::inherited(task), &self.parts.control);
         (receiver, false)
     }
 }
@@ -312,10 +314,14 @@ impl RefreshTask {
                 self.error = Some(trouble);
                 RefreshEvent::Answered(answer)
             }
-            Err(_) => RefreshEvent::Answered(TokenOutcome::Transient {
-                uncertain: true,
-                after: None,
-            }),
+            Err(_) => {
+                let message = format!("the token endpoint did not answer within {} s", DEADLINE / 1000);
+                self.error = Some(OAuthError::new(OAuthErrorKind::Transient, message));
+                RefreshEvent::Answered(TokenOutcome::Transient {
+                    uncertain: true,
+                    after: None,
+                })
+            }
         }
     }
 
@@ -341,8 +347,13 @@ impl RefreshTask {
             if self.machine.is_stuck() {
                 self.waiters.send_replace(InFlightState::Stuck);
             }
+            let owner = &self.slot.key.owner;
             tracing::error!(
                 provider.name = &*self.connection.provider,
+                principal.tenant = &*owner.tenant,
+                principal.user = &*owner.user,
+                account.id = &*self.slot.key.account,
+                outcome = fault.kind.as_str(),
                 error = fault as &dyn std::error::Error,
                 "renewed tokens cannot be stored yet: they are kept, and storing is tried until the process ends"
             );
@@ -361,6 +372,7 @@ impl RefreshTask {
         let failures = self.record.as_ref().map_or(1, |record| record.failures.max(1));
         let alone = back_off(failures - 1, BACKGROUND_PAUSE.0, BACKGROUND_PAUSE.1);
         let cause = self.error.as_ref().map(|error| error.for_callers().into());
+        let was_waiting = slot.backoff.lock().is_some();
         *slot.backoff.lock() = match outcome {
             // Callers hear at once that it is refused; the server is asked again less and less often.
             FinalState::Refused => Some(RefreshBackoff {
@@ -391,6 +403,9 @@ impl RefreshTask {
             }
             _ => {}
         }
+        if matches!(outcome, FinalState::StoreDown) && !was_waiting {
+            self.log_store_down();
+        }
         let label = match outcome {
             FinalState::Refreshed => "refreshed",
             FinalState::Newer { raced: true } => "lost_race",
@@ -400,20 +415,60 @@ impl RefreshTask {
             FinalState::Ended(_) if self.machine.is_ending() => "refused",
             _ => return,
         };
-        self.emit(label);
+        self.emit(label, now);
     }
 
-    fn emit(&self, outcome: &'static str) {
+    /// Logs that the store kept an account from being renewed, at the first of several attempts.
+    fn log_store_down(&self) {
+        let owner = &self.slot.key.owner;
+        let kind = self.slot.store_fault.lock().map(Kind::as_str);
+        tracing::warn!(
+            provider.name = &*self.connection.provider,
+            principal.tenant = &*owner.tenant,
+            principal.user = &*owner.user,
+            account.id = &*self.slot.key.account,
+            outcome = kind,
+            error = "the credential store did not answer",
+            cure = "nothing: it is tried again by itself; the log says what ails the store",
+            "tokens could not be renewed"
+        );
+    }
+
+    /// What to do where the server's answer does not say it.
+    fn cure(&self, outcome: &str) -> Option<String> {
+        let provider = &self.connection.provider;
+        let known = self.error.as_ref().and_then(|trouble| trouble.cure.clone());
+        known.or_else(|| match outcome {
+            "transient" => Some(format!(
+                "nothing yet: it is tried again by itself; if it goes on, `pleiades doctor {provider}` says which \
+                 step fails"
+            )),
+            "refused" | "interrupted" => Some(format!(
+                "the user has to connect the account again: their next call answers with a link, or \
+                 `pleiades connect {provider}`"
+            )),
+            _ => None,
+        })
+    }
+
+    fn emit(&self, outcome: &'static str, now: u64) {
         let owner = &self.slot.key.owner;
         let description = self.error.as_ref().map(ToString::to_string);
+        let innermost = self.error.as_ref().map(OAuthError::innermost);
+        let cure = self.cure(outcome);
+        let again = self.slot.backoff.lock().as_ref().map(|it| it.in_background);
+        let again = again.map(|at| self.manager.clock.unix() + at.saturating_sub(now).div_ceil(1000));
         let event = TokenRefreshed {
             provider: &self.connection.provider,
             outcome,
             account: Some([&owner.tenant, &owner.user, &self.slot.key.account]),
             seq: self.record.as_ref().map(|record| record.seq),
-            error: self.error.as_ref().and_then(|trouble| trouble.error.as_deref()),
+            expires_at: self.record.as_ref().and_then(|record| record.tokens.expires_at),
+            retry_at: again,
+            is_repeated: false,
+            error: innermost.as_deref(),
             description: description.as_deref(),
-            cure: self.error.as_ref().and_then(|trouble| trouble.cure.as_deref()),
+            cure: cure.as_deref(),
         };
         event.emit(&self.manager.parts.metrics);
     }
@@ -429,6 +484,9 @@ impl RefreshTask {
             if !matches!(timeout(Duration::from_millis(DEADLINE), given).await, Ok(Ok(()))) {
                 tracing::warn!(
                     provider.name = &*self.connection.provider,
+                    principal.tenant = &*self.slot.key.owner.tenant,
+                    principal.user = &*self.slot.key.owner.user,
+                    account.id = &*self.slot.key.account,
                     "tokens of a revoked account could not be revoked at the provider"
                 );
             }

@@ -69,7 +69,10 @@ impl AccountSigner {
         let now = manager.clock.monotonic_ms();
         let entry = manager.cache.entry(&self.slot.key.owner, now);
         if let Err(fault) = manager.reread(&entry, entry.readings()).await {
-            tracing::debug!(%fault, "what another replica may have renewed could not be read");
+            tracing::debug!(
+                error = &fault as &dyn std::error::Error,
+                "what another replica may have renewed could not be read"
+            );
         }
         self.seen()
             .is_ok_and(|seen| seen.record.seq > seq || seen.grant != self.grant)

@@ -6,7 +6,8 @@ use http::Response;
 use url::Url;
 
 use super::{OAuthError, OAuthErrorKind, fetch};
-use pleiades_core::{random::NoRandomness, secret::Secret, text::is_hidden, web::SendError};
+use pleiades_core::text::{is_hidden, one_line};
+use pleiades_core::{random::NoRandomness, secret::Secret, web::SendError};
 
 /// Of a server's own text at most this is shown, in characters.
 const SHOWN: usize = 200;
@@ -19,6 +20,7 @@ impl OAuthError {
             kind,
             message: message.into(),
             full: None,
+            cause: None,
             cure: None,
             error: None,
             description: None,
@@ -68,12 +70,28 @@ impl OAuthError {
         }
     }
 
+    /// What the log says in one word or line: the server's name for it, else the innermost cause, else the
+    /// sentence.
+    #[must_use]
+    pub(crate) fn innermost(&self) -> String {
+        let known = self.error.as_ref().or(self.cause.as_ref());
+        known.map_or_else(|| self.to_string(), Clone::clone)
+    }
+
     /// No whole answer of a server that is called so, with its URL.
     pub(super) fn unreached(unreached: SendError, url: &Url, who: &str) -> Self {
-        Self {
-            full: Some(named(&unreached.message, url, who)),
-            ..Self::from(unreached)
-        }
+        let full = Some(named(&unreached.message, url, who));
+        let mut trouble = Self::from(unreached);
+        // Of errors below HTTP none names where.
+        let place = url.host_str().map(|host| match url.port_or_known_default() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        });
+        trouble.cause = match (place, trouble.cause) {
+            (Some(place), Some(cause)) if !cause.contains(&place) => Some(format!("{place}: {cause}")),
+            (_, cause) => cause,
+        };
+        Self { full, ..trouble }
     }
 
     /// Marks that the request may have arrived.
@@ -98,11 +116,18 @@ impl From<SendError> for OAuthError {
         let mut trouble = Self::new(kind, unreached.message);
         trouble.sent = unreached.sent;
         trouble.cure = unreached.cure;
-        if let Some(source) = unreached.source {
-            tracing::debug!(error = %source, trouble = %trouble.message, "an authorization server was not reached");
-        }
+        trouble.cause = unreached.source.map(|source| root(&*source));
         trouble
     }
+}
+
+/// The innermost cause of an error, in one line.
+fn root(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
+    let mut cause: &(dyn std::error::Error + 'static) = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    one_line(&cause.to_string(), SHOWN)
 }
 
 /// A sentence about a host, with the name of its owner in place of the host.

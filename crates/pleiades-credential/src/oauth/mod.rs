@@ -137,6 +137,8 @@ pub struct OAuthError {
     /// The same with the addresses of servers, where `message` goes without: for the log, for `doctor` and
     /// for whoever has proven to be a link's principal, and never for callers.
     pub full: Option<String>,
+    /// The innermost cause, in the words of the system or of TLS, where nobody answered: for the log.
+    pub cause: Option<String>,
     /// The cure, for `doctor` and the page.
     pub cure: Option<String>,
     /// `error` as the server wrote it, where it is a word of RFC 6749's characters.

@@ -43,7 +43,7 @@ pub(crate) async fn identify(
         Some(Ok(claims)) => (claims, false),
         Some(Err(fault)) => {
             let provider = &*connection.provider;
-            tracing::warn!(provider, %fault, "the ID token is not used; the account is named without it");
+            tracing::warn!(provider.name = provider, error = %fault, "the ID token is not used; the account is named without it");
             (TokenClaims::new(), fault == IdTokenError::Nonce)
         }
     };
@@ -65,13 +65,13 @@ pub(crate) async fn profile(
     let info = match timeout(TIMEOUT, userinfo_retrying(web, connection, server, access)).await {
         Ok(Ok(info)) => info.filter(|info| same_subject(claims, info)).unwrap_or_default(),
         Ok(Err(trouble)) => {
-            tracing::warn!(provider, %trouble, "userinfo does not name the account");
+            tracing::warn!(provider.name = provider, error = trouble.innermost(), description = %trouble, "userinfo does not name the account");
             TokenClaims::new()
         }
         Err(_elapsed) => {
             tracing::warn!(
-                provider,
-                seconds = TIMEOUT.as_secs(),
+                provider.name = provider,
+                error = format!("no answer within {} s", TIMEOUT.as_secs()),
                 "userinfo did not answer in time"
             );
             TokenClaims::new()

@@ -118,7 +118,17 @@ pub(super) async fn answer(
         accounts.get(&named).await
     };
     if method != Method::GET && method != Method::HEAD {
-        tracing::info!(request.id = request_id, operator, %method, provider.name = %named.provider, outcome = outcome.name(), "an account was changed by an operator");
+        tracing::info!(
+            provider.name = &*named.provider,
+            principal.tenant = &*named.tenant,
+            principal.user = &*named.user,
+            account.id = &*named.account,
+            outcome = outcome.name(),
+            access.key = operator,
+            request.id = request_id,
+            http.method = %method,
+            "an account was changed by an operator"
+        );
     }
     to_response(outcome)
 }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
 use super::{Catalogue, Tool, ToolRules, bounds::LeftOut, failure::ListFailure, lists::Cost};
-use pleiades_core::random;
+use pleiades_core::{error::Code, random};
 use pleiades_upstream::Profile;
 
 /// Lists are read again after this long when the provider gives no `ttlMs`.
@@ -58,7 +58,7 @@ pub(super) struct Discovery {
     pub(super) offered: Arc<[Arc<Tool>]>,
     pub(super) left_out: LeftOut,
     /// Why a list is incomplete.
-    pub(super) failing: Option<String>,
+    pub(super) failing: Option<(Code, String)>,
     /// Why it offers nothing, where its own declaration says so.
     pub(super) idle: Option<&'static str>,
 }

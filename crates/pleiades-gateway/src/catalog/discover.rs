@@ -230,7 +230,7 @@ fn assemble(
 struct ListAssembly {
     listed: bool,
     ttl_ms: Option<u64>,
-    failing: Option<String>,
+    failing: Option<(Code, String)>,
     left_out: LeftOut,
     /// A failure that speaks of the provider, not of one list.
     fatal: Option<Error>,
@@ -282,7 +282,7 @@ impl ListAssembly {
         let Some(error) = &pages.failure else {
             return Some(pages);
         };
-        self.failing.get_or_insert_with(|| error.in_full());
+        self.failing.get_or_insert_with(|| (error.code, error.in_full()));
         if self.is_fatal(error.code) {
             self.fatal = pages.failure;
             return None;

@@ -65,6 +65,6 @@ pub async fn survey(
         catalogue: found.catalogue,
         offered: found.offered.len(),
         left_out,
-        incomplete: found.failing,
+        incomplete: found.failing.map(|(_, failing)| failing),
     })
 }

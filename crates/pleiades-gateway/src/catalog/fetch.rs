@@ -105,7 +105,7 @@ impl Catalog {
         let failed =
             matches!(cached.freshness(), Freshness::Failed(..)) || cached.load().tools_failure.is_some();
         if failed && let Some(Err(error)) = self.reread_if_incomplete(provider, identity).await {
-            tracing::debug!(provider.name = %provider.id, cause = %error, "the lists of a renewed account could not be read");
+            tracing::debug!(provider.name = %provider.id, outcome = error.code.as_str(), error = error.in_full(), "the lists of a renewed account could not be read");
         }
     }
 
@@ -233,16 +233,24 @@ impl Catalog {
     /// Reports how a call went, so that a provider that went away or came back is discovered now and
     /// not when its lists are old.
     pub(crate) fn report_call(&self, provider: &Provider, outcome: Result<(), &Error>) {
+        self.work.note_breaker(provider, outcome);
         let state = provider.live.state();
         let has_task = || self.work.identity(&provider.need).is_some();
+        // Of a credential of ours that was refused; incomplete lists are read again in their time.
+        let is_unread = |state| {
+            state == State::Degraded && matches!(provider.live.shared.freshness(), Freshness::Failed(..))
+        };
         match outcome {
-            Ok(()) if !matches!(state, State::Unreachable | State::NeedsAuth) => {}
+            Ok(()) if !matches!(state, State::Unreachable | State::NeedsAuth) && !is_unread(state) => {}
             Ok(()) if has_task() => provider.live.wake.notify_one(),
-            Ok(()) => self.work.set_health(provider, State::Ready, None),
+            Ok(()) => self.work.set_health(provider, State::Ready, (None, None)),
             Err(error) => match error.code {
                 Code::UpstreamUnreachable if !has_task() => {
-                    self.work
-                        .set_health(provider, State::Unreachable, Some(error.message.to_string()));
+                    self.work.set_health(
+                        provider,
+                        State::Unreachable,
+                        (Some(error.code), Some(error.in_full())),
+                    );
                 }
                 Code::UpstreamUnreachable
                 | Code::UpstreamTimeout

@@ -1,5 +1,6 @@
 //! The changing part of a provider: its lists, its health, the attempt that is running.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use parking_lot::Mutex;
@@ -32,6 +33,8 @@ pub struct Live {
     pub(super) bounds: MemoryBounds,
     health: Mutex<Health>,
     stale: Mutex<Option<Stale>>,
+    /// Whether the log says that the breaker is open.
+    is_broken: AtomicBool,
     /// Wakes the provider's task: something failed that it should look into.
     pub(super) wake: Notify,
     /// Ends the provider's task.
@@ -93,6 +96,7 @@ impl Live {
             templates: Bounded::new(TENANTS),
             health: Mutex::new(health),
             stale: Mutex::default(),
+            is_broken: AtomicBool::new(false),
             wake: Notify::new(),
             end: CancellationToken::new(),
         }
@@ -234,16 +238,22 @@ impl Live {
         self.health.lock().state
     }
 
-    /// Sets the health; returns whether that is another state than before.
+    /// Sets the health; returns whether state or cause are others than before. Figures do not make another
+    /// cause: many texts count attempts, seconds or ports.
     pub(super) fn set_health(&self, state: State, reason: Option<String>) -> bool {
         let mut health = self.health.lock();
-        let changed = health.state != state;
-        if changed {
+        let is_new = health.state != state || !is_same_cause(health.reason.as_deref(), reason.as_deref());
+        if health.state != state {
             health.since = SystemTime::now();
         }
         health.state = state;
         health.reason = reason;
-        changed
+        is_new
+    }
+
+    /// Notes that the log says that the breaker is open, or is not; returns whether that is new.
+    pub(super) fn note_breaker(&self, is_open: bool) -> bool {
+        self.is_broken.load(Relaxed) != is_open && self.is_broken.swap(is_open, Relaxed) != is_open
     }
 
     pub(super) fn stale(&self) -> Option<Stale> {
@@ -257,6 +267,18 @@ impl Live {
         let since = stale.as_ref().map_or_else(SystemTime::now, |stale| stale.since);
         *stale = reason.map(|reason| Stale { reason, since });
         is_new
+    }
+}
+
+/// Whether two texts name the same cause: figures aside, and where one only says more around the other.
+fn is_same_cause(one: Option<&str>, other: Option<&str>) -> bool {
+    let words = |text: &str| -> String { text.chars().filter(|each| !each.is_ascii_digit()).collect() };
+    match (one, other) {
+        (Some(one), Some(other)) => {
+            let (one, other) = (words(one), words(other));
+            one.contains(&other) || other.contains(&one)
+        }
+        (one, other) => one == other,
     }
 }
 

@@ -156,7 +156,7 @@ impl Loader {
         let mut status = self.status.lock();
         let is_loaded = status.loaded;
         if status.refused.take().is_some() {
-            tracing::info!(folder = %self.folder.display(), "the folder of descriptors can be read again");
+            tracing::info!(providers.folder = %self.folder.display(), "the folder of descriptors can be read again");
         }
         drop(status);
         let same =
@@ -165,10 +165,14 @@ impl Loader {
             return ReloadOutcome::Unchanged;
         }
         if files.is_empty() {
-            tracing::warn!(folder = %self.folder.display(), "the folder of descriptors is empty");
+            tracing::warn!(
+                providers.folder = %self.folder.display(),
+                cure = "put a descriptor into it, or run `pleiades add URL`",
+                "the folder of descriptors is empty: nothing is served"
+            );
         }
-        log_news(&files, &last.files);
         let plan = diff::plan(&files, &last.running);
+        log_news(&files, &last.files, &plan);
         let old = self.work.snapshot.load_full();
         let new = build::snapshot(&plan, &last.running, &old);
         let outcome = if new.entries.values().all(|entry| entry.faults.is_empty()) {
@@ -184,10 +188,7 @@ impl Loader {
     fn swap(&self, last: &mut LastReading, plan: ReloadPlan, old: &Arc<Snapshot>, new: Arc<Snapshot>) {
         for (id, provider) in &new.providers {
             let reason = plan.stale.get(id).and_then(|parsed| parsed.reason());
-            let is_stale = reason.is_some();
-            if provider.live.set_stale(reason) && is_stale {
-                tracing::warn!(provider.name = %id, "the last good version of the provider keeps running");
-            }
+            provider.live.set_stale(reason);
         }
         self.work.snapshot.store(Arc::clone(&new));
         let mut set_changed = false;
@@ -271,7 +272,12 @@ impl Loader {
     fn refuse(&self, last: &LastReading, reason: String) -> ReloadOutcome {
         let mut status = self.status.lock();
         if !status.loaded {
-            tracing::warn!("no descriptors: {reason}");
+            tracing::error!(
+                outcome = ReloadOutcome::Refused.as_str(),
+                providers.folder = %self.folder.display(),
+                error = reason,
+                "the folder of descriptors cannot be read: nothing is served"
+            );
             return ReloadOutcome::Refused;
         }
         // Nothing ran that could be lost; a folder that is not there yet is no alarm each time.
@@ -280,7 +286,12 @@ impl Loader {
         }
         let before = status.refused.take();
         if before.as_ref().is_none_or(|before| before.reason != reason) {
-            tracing::error!("descriptors were not reloaded: {reason}");
+            tracing::error!(
+                outcome = ReloadOutcome::Refused.as_str(),
+                providers.folder = %self.folder.display(),
+                error = reason,
+                "the folder of descriptors was not reloaded: what ran keeps running"
+            );
         }
         let since = before.map_or_else(SystemTime::now, |before| before.since);
         status.refused = Some(FolderRefusal { since, reason });
@@ -288,18 +299,45 @@ impl Loader {
     }
 }
 
-fn log_news(files: &[Arc<Parsed>], before: &[Arc<Parsed>]) {
+fn log_news(files: &[Arc<Parsed>], before: &[Arc<Parsed>], plan: &ReloadPlan) {
     let unchanged: HashSet<*const Parsed> = before.iter().map(Arc::as_ptr).collect();
     for parsed in files
         .iter()
         .filter(|parsed| !unchanged.contains(&Arc::as_ptr(parsed)))
     {
+        let provider = parsed.id.as_deref();
         // What will not run is warned of by `check`; here it would bury what runs.
         for warning in parsed.warnings.iter().filter(|_| parsed.enabled) {
-            tracing::warn!("{warning}");
+            let (error, cure) = with_cure(warning);
+            tracing::warn!(
+                provider.name = provider,
+                error,
+                cure,
+                "a descriptor should be changed"
+            );
         }
+        let keeps_running = plan.stale.values().any(|stale| Arc::ptr_eq(stale, parsed));
+        let consequence = match keeps_running {
+            true => "its last good version keeps running",
+            false => "the provider does not run",
+        };
         for fault in &parsed.faults {
-            tracing::error!("{fault}");
+            let (error, cure) = with_cure(fault);
+            tracing::warn!(
+                provider.name = provider,
+                outcome = ReloadOutcome::Partial.as_str(),
+                error,
+                cure,
+                "a descriptor is broken: {consequence}"
+            );
         }
     }
+}
+
+/// A fault as `check` prints it: where and what, and the indented lines below, which say what to do.
+fn with_cure(fault: &str) -> (&str, Option<String>) {
+    let mut lines = fault.lines();
+    let first = lines.next().unwrap_or_default();
+    let cures: Vec<&str> = lines.map(str::trim).collect();
+    (first, (!cures.is_empty()).then(|| cures.join("; ")))
 }

@@ -17,7 +17,8 @@ use super::{
     lists::ListSet,
 };
 use pleiades_core::error::{Code, Error};
-use pleiades_core::telemetry::Metrics;
+use pleiades_core::limit::BreakerState;
+use pleiades_core::telemetry::{Metrics, events::ProviderChanged, request_scope};
 use pleiades_credential::{CallerKeys, ProviderAuth, access::Principal};
 use pleiades_upstream::Identity;
 
@@ -103,10 +104,10 @@ impl DiscoveryService {
     ) {
         let Some(claim) = cached.claim() else { return };
         let (work, provider, identity) = (Arc::clone(self), Arc::clone(provider), identity.clone());
-        self.control.spawn(async move {
+        self.control.spawn(request_scope::inherited(async move {
             work.attempt(claim, &provider, &identity, ReadReason::Internal(which))
                 .await
-        });
+        }));
     }
 
     /// An attempt on the shared lists, when it is this provider's turn.
@@ -171,10 +172,12 @@ impl DiscoveryService {
         mut found: Discovery,
     ) {
         let shared = Arc::ptr_eq(claim.cached(), &provider.live.shared);
+        let is_ending = matches!(&found.failing, Some((Code::ShuttingDown, _)));
         let (failing, idle) = (found.failing.clone().filter(|_| shared), found.idle);
+        let code = failing.as_ref().map(|(code, _)| *code);
         let reason = match (failing, found.left_out.reason()) {
-            (Some(failing), Some(left_out)) => Some(format!("{failing}; {left_out}")),
-            (failing, left_out) => failing.or(left_out),
+            (Some((_, failing)), Some(left_out)) => Some(format!("{failing}; {left_out}")),
+            (failing, left_out) => failing.map(|(_, failing)| failing).or(left_out),
         };
         if !shared {
             provider
@@ -183,7 +186,12 @@ impl DiscoveryService {
         }
         let (failed_before, left_out) = claim.succeed(found);
         for why in left_out {
-            tracing::warn!(provider.name = %provider.id, "{why}");
+            tracing::warn!(
+                provider.name = %provider.id,
+                outcome = Code::UpstreamProtocol.as_str(),
+                error = why,
+                "a part of what the provider offers is left out"
+            );
         }
         let catalogue = claim.cached().load();
         let count = catalogue.tools.len();
@@ -195,8 +203,9 @@ impl DiscoveryService {
             differ.prompts |= !catalogue.prompts.is_empty();
         }
         match reason {
-            Some(reason) => self.set_health(provider, State::Degraded, Some(reason)),
-            None => self.set_health(provider, State::Ready, idle.map(str::to_owned)),
+            _ if is_ending => {}
+            Some(reason) => self.set_health(provider, State::Degraded, (code, Some(reason))),
+            None => self.set_health(provider, State::Ready, (None, idle.map(str::to_owned))),
         }
         if self.current(&provider.id, &provider.live).is_none() {
             return;
@@ -221,14 +230,19 @@ impl DiscoveryService {
     fn on_failure(&self, claim: &AttemptClaim, (provider, identity): (&Provider, &Identity), error: &Error) {
         let shared = Arc::ptr_eq(claim.cached(), &provider.live.shared);
         tracing::debug!(
-            provider.name = %provider.id, error.code = error.code.as_str(), cause = error.source.as_ref().map(tracing::field::display),
-            "lists could not be read: {error}"
+            provider.name = %provider.id, outcome = error.code.as_str(), error = error.in_full(),
+            "lists could not be read"
         );
         claim.fail(ListFailure::of(error, identity));
-        let set_health = |state| self.set_health(provider, state, Some(error.in_full()));
+        let reason = || (Some(error.code), Some(error.in_full()));
+        let set_health = |state| self.set_health(provider, state, reason());
         match error.code {
+            // Says nothing of the provider.
+            Code::ShuttingDown | Code::Cancelled => {}
             // What one caller brought says nothing of the provider.
             _ if !shared && error.code.is_of_credentials() => {}
+            // Whoever runs the gateway brought it: callers can do nothing.
+            code if provider.need.is_shared() && code.is_of_credentials() => set_health(State::Degraded),
             Code::UpstreamAuth | Code::NeedsAuth => set_health(State::NeedsAuth),
             Code::UpstreamUnreachable | Code::UpstreamTimeout => set_health(State::Unreachable),
             _ if shared => set_health(State::Unreachable),
@@ -236,21 +250,47 @@ impl DiscoveryService {
         }
     }
 
-    /// Sets the health of a provider, and logs it when that is new.
-    pub(super) fn set_health(&self, provider: &Provider, state: State, reason: Option<String>) {
-        let detail = reason.clone().unwrap_or_default();
-        if !provider.live.set_health(state, reason) {
+    /// Sets the health of a provider, and logs it when state or cause are new.
+    pub(super) fn set_health(
+        &self,
+        provider: &Provider,
+        state: State,
+        (code, reason): (Option<Code>, Option<String>),
+    ) {
+        if !provider.live.set_health(state, reason.clone()) {
             return;
         }
-        let tools = provider.live.shared.load().tools.len();
-        match state {
-            State::Ready => {
-                tracing::info!(provider.name = %provider.id, tools, "provider is ready")
+        let is_credential = state == State::Degraded && code.is_some_and(Code::is_of_credentials);
+        let changed = ProviderChanged {
+            provider: &provider.id,
+            state: state.as_str(),
+            is_well: matches!(state, State::Starting | State::Ready | State::NeedsAuth),
+            tools: provider.live.shared.load().tools.len(),
+            outcome: code.map(Code::as_str),
+            error: reason.as_deref(),
+            cure: is_credential.then(|| credential_cure(&provider.need)).flatten(),
+        };
+        changed.emit();
+    }
+
+    /// Logs that the breaker of a provider has opened, and that it is closed again.
+    pub(super) fn note_breaker(&self, provider: &Provider, outcome: Result<(), &Error>) {
+        match outcome {
+            Err(error) => {
+                if provider.gate.breaker() == BreakerState::Open && provider.live.note_breaker(true) {
+                    tracing::warn!(
+                        provider.name = %provider.id,
+                        outcome = error.code.as_str(),
+                        error = error.in_full(),
+                        "the breaker of the provider opened: its calls are refused for a while"
+                    );
+                }
             }
-            State::NeedsAuth => {
-                tracing::info!(provider.name = %provider.id, "provider needs a credential: {detail}")
+            Ok(()) => {
+                if provider.live.note_breaker(false) {
+                    tracing::info!(provider.name = %provider.id, "the breaker of the provider closed");
+                }
             }
-            _ => tracing::warn!(provider.name = %provider.id, tools, "provider is {state}: {detail}"),
         }
     }
 
@@ -274,5 +314,17 @@ impl DiscoveryService {
         };
         // Nobody listening is no fault.
         self.changes.send(changed).unwrap_or_default();
+    }
+}
+
+/// What whoever runs the gateway can do about a credential of its own that does not serve.
+const fn credential_cure(need: &ProviderAuth) -> Option<&'static str> {
+    match need {
+        ProviderAuth::ApiKey(_) => Some("correct `auth.api_key.value`, or what it refers to"),
+        ProviderAuth::ClientCredentials(..) => {
+            Some("correct `client_id` and `client_secret` of `auth.client_credentials`")
+        }
+        ProviderAuth::None => Some("the provider wants a credential: declare it under `auth`"),
+        ProviderAuth::ClientKey(_) | ProviderAuth::OAuth(_) => None,
     }
 }

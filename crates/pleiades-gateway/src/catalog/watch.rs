@@ -63,7 +63,7 @@ impl FolderWatcher {
             match listen(folder, &self.heard) {
                 Ok(watcher) => self.watcher = Some(watcher),
                 Err(error) => tracing::warn!(
-                    folder = %folder.display(), %error,
+                    providers.folder = %folder.display(), error = &error as &dyn std::error::Error,
                     "the folder of descriptors cannot be watched; it is read every {} s instead", POLL.as_secs()
                 ),
             }

@@ -65,7 +65,7 @@ use self::session::{BACKLOG, ListKinds, RememberedSessions, RunningRequests, Wat
 use self::{account::AccountEventTask, call::Calls, lists::ListReader, services::MethodServices};
 use crate::catalog::{Catalog, Snapshot};
 use pleiades_core::error::{Code, Error, RpcFault};
-use pleiades_core::telemetry::{Metrics, View};
+use pleiades_core::telemetry::{Metrics, View, request_scope};
 use pleiades_credential::{access::Principal, broker::Broker, manager::CredentialManager};
 use pleiades_mcp::{Id, Raw, RawObject};
 use pleiades_upstream::Upstreams;
@@ -201,6 +201,17 @@ impl Exchange {
     /// Answers one message by what was loaded when it arrived. `outlet` takes the notifications of a
     /// running request.
     pub async fn handle(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        (scope, peer): (&Scope, &Peer),
+        message: Arrived,
+        outlet: Option<&Outlet>,
+    ) -> (Reply, Record) {
+        let id = peer.request_id.as_str().into();
+        request_scope::within(id, self.handle_message(snapshot, (scope, peer), message, outlet)).await
+    }
+
+    async fn handle_message(
         &self,
         snapshot: &Arc<Snapshot>,
         (scope, peer): (&Scope, &Peer),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use pingora_core::{Error, ErrorSource, Result, upstreams::peer::HttpPeer};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::catalog::Snapshot;
 use crate::exchange::{Exchange, Scope};
-use pleiades_core::telemetry::{Metrics, RequestIds, View};
+use pleiades_core::telemetry::{Metrics, RequestIds, View, request_scope};
 use pleiades_credential::access::{Access, framing, origins::OriginPolicy};
 use pleiades_mcp::{Revision, seal::Sealer};
 
@@ -106,11 +107,15 @@ impl Gateway {
             Ok(Route::Mcp(scope)) => return self.serve_mcp(session, state, scope).await,
             // Boxed: these are seldom, and larger than all else.
             Ok(Route::Api(route)) => {
-                Box::pin(api::serve(&self.services, &self.api, session, (ctx, route))).await?;
+                let id = ctx.request_id.as_str().into();
+                let served = api::serve(&self.services, &self.api, session, (ctx, route)).boxed();
+                request_scope::within(id, served).await?;
                 return Ok(true);
             }
             Ok(Route::OAuth(route)) => {
-                Box::pin(connect::serve(&self.services, session, ctx, route)).await?;
+                let id = ctx.request_id.as_str().into();
+                let served = connect::serve(&self.services, session, ctx, route).boxed();
+                request_scope::within(id, served).await?;
                 return Ok(true);
             }
             Ok(Route::Health) => respond::health(&session.req_header().method),
@@ -165,7 +170,9 @@ impl Gateway {
         let snapshot = self.services.exchange.snapshot(&scope, &principal);
         if self.is_relayed(&scope, &snapshot) {
             let to = (&scope, &*snapshot, &principal);
-            state.relay = relay::begin(&self.services, session, ctx, to).await?;
+            let id = ctx.request_id.as_str().into();
+            let begun = relay::begin(&self.services, session, ctx, to);
+            state.relay = request_scope::within(id, begun).await?;
             return Ok(state.relay.is_none());
         }
         view::serve(&self.services, session, ctx, (&scope, &snapshot, &principal)).await?;

@@ -33,6 +33,9 @@ const MAX_PENDING: usize = 1_024;
 /// Redis keeps nothing of ours for longer without hearing of it again.
 const MOST_KEPT_SECS: u64 = 366 * 24 * 60 * 60;
 
+/// The outcome of Redis being away, in the words of the metrics of other stores.
+const UNREACHED: &str = "unreachable";
+
 type LinkError = Box<dyn std::error::Error + Send + Sync>;
 
 pub(super) struct RedisLink {
@@ -187,13 +190,21 @@ impl RedisLink {
                 Ok(up) => {
                     was_up = true;
                     let why = self.hold(up).await;
-                    tracing::warn!(error = %why, "the Redis of the shared state is away");
+                    tracing::warn!(
+                        outcome = UNREACHED,
+                        error = self.placed(&*why),
+                        "the Redis of the shared state is away: this replica stands alone until it is back"
+                    );
                     if began.elapsed() > BEAT {
                         backoff.reset();
                     }
                 }
                 Err(error) if backoff.failures() == 0 => {
-                    tracing::warn!(%error, "the Redis of the shared state cannot be reached; trying on");
+                    tracing::warn!(
+                        outcome = UNREACHED,
+                        error = self.placed(&*error),
+                        "the Redis of the shared state cannot be reached: this replica stands alone, trying on"
+                    );
                 }
                 Err(error) => tracing::debug!(%error, "the Redis of the shared state is still away"),
             }
@@ -201,6 +212,11 @@ impl RedisLink {
             // Half of it is chance, so that replicas do not return all at once.
             sleep(random::between(pause / 2, pause)).await;
         }
+    }
+
+    /// An error with the address of Redis, which none of its own names.
+    fn placed(&self, error: &(dyn std::error::Error + Send + Sync)) -> String {
+        format!("{}: {error}", self.client.get_connection_info().addr())
     }
 
     /// Opens both connections; it subscribes before it loads, so that no end falls between.
@@ -241,7 +257,7 @@ impl RedisLink {
         *self.line.write() = Some(line.clone());
         self.complained.store(false, Ordering::Relaxed);
         self.metrics.shared_state(true);
-        tracing::info!(replica = %self.replica, "replicas meet at the Redis of the shared state");
+        tracing::info!(replica.id = %self.replica, "replicas meet at the Redis of the shared state");
         let why = tokio::select! {
             () = self.listen(stream) => "the subscription has ended".into(),
             why = self.heartbeat(sink, line.commands.clone()) => why,
@@ -405,7 +421,7 @@ impl RedisLink {
                 }
                 Err(error) if error.is_unrecoverable_error() || error.is_timeout() => return error.into(),
                 Err(error) => {
-                    tracing::warn!(%error, "Redis takes neither ends of sessions nor changes; trying on");
+                    tracing::warn!(outcome = UNREACHED, %error, "Redis takes neither ends of sessions nor changes; trying on");
                     sleep(LONGEST_PAUSE).await;
                 }
             }

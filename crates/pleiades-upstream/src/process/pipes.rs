@@ -50,7 +50,7 @@ pub(super) async fn log(stderr: ChildStderr, state: Arc<WireState>) {
                 state.ending.line(&line);
                 tracing::debug!(
                     provider.name = &*state.provider,
-                    line = line.trim_end(),
+                    process.line = line.trim_end(),
                     "the provider's process says"
                 );
             }
@@ -68,7 +68,7 @@ pub(super) async fn read(stdout: ChildStdout, wire_reader: WireReader) {
             Ok(ReadLine::TooLong(tail)) => {
                 tracing::warn!(
                     provider.name = &*wire_reader.state.provider,
-                    limit = LARGEST,
+                    process.limit = LARGEST,
                     "a line of the provider's process is too long and was dropped"
                 );
                 let mut ids = AnswerScan::answers(&buffer);

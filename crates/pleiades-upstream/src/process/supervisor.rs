@@ -49,8 +49,7 @@ impl Supervisor {
             let read = join(state.stop.cancelled(), state.ending.stderr_read.cancelled());
             timeout(REST, read).await.ok();
             state.ending.status(status);
-            let line = state.ending.last();
-            tracing::warn!(provider.name = &*self.state.provider, %status, line, "the provider's process ended");
+            state.log_end();
         }
         state.end(wanted);
         if let Some(group) = group {
@@ -60,7 +59,7 @@ impl Supervisor {
         drop(self.gone);
         tracing::debug!(
             provider.name = &*self.state.provider,
-            ?reaped,
+            process.status = ?reaped,
             "the provider's process is gone"
         );
     }

@@ -37,8 +37,14 @@ impl ProcessEnd {
         self.exit.lock().status = Some(status.to_string());
     }
 
-    pub(crate) fn last(&self) -> Option<String> {
-        self.exit.lock().line.clone()
+    /// Its status, and the last line it wrote to stderr, for the log.
+    pub(super) fn describe(&self) -> String {
+        let exit = self.exit.lock();
+        let status = exit.status.as_deref().unwrap_or("unknown status");
+        match &exit.line {
+            Some(line) => format!("{status}: {line}"),
+            None => format!("{status}, and nothing on stderr"),
+        }
     }
 
     /// The error for callers. The line is the program's own: addresses in it are for the operator alone.

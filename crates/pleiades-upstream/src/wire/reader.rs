@@ -35,7 +35,11 @@ impl WireReader {
         match message {
             Message::Response { id, outcome } => {
                 let heard = parse_id(&id.0).is_some_and(|id| self.state.answer(id, Ok(outcome)));
-                tracing::trace!(provider.name = provider, heard, "an answer came");
+                tracing::trace!(
+                    provider.name = provider,
+                    message.is_expected = heard,
+                    "an answer came"
+                );
             }
             Message::Request { id, method, params } => self.answer(IncomingRequest { id, method, params }),
             Message::Notification { method, params } => {
@@ -50,7 +54,11 @@ impl WireReader {
     fn unread(&self, text: &[u8], unread: UnreadableMessage) {
         if let Some((fault, Some(id))) = incoming::read_fault(text) {
             let heard = self.state.answer(id, Ok(Err(fault)));
-            tracing::trace!(provider.name = &*self.state.provider, heard, "a refusal came");
+            tracing::trace!(
+                provider.name = &*self.state.provider,
+                message.is_expected = heard,
+                "a refusal came"
+            );
             return;
         }
         if unread.ids.is_empty() {
@@ -63,7 +71,12 @@ impl WireReader {
         for id in ids {
             let heard = self.state.answer(*id, Err(unreadable(why)));
             let provider = &*self.state.provider;
-            tracing::debug!(provider.name = provider, heard, why, "an answer cannot be read");
+            tracing::debug!(
+                provider.name = provider,
+                message.is_expected = heard,
+                error = why,
+                "an answer cannot be read"
+            );
         }
     }
 
@@ -78,7 +91,7 @@ impl WireReader {
             NoiseKind::Noise { first: true } => {
                 tracing::info!(
                     provider.name = provider,
-                    line = first,
+                    process.line = first,
                     "the provider prints what is not JSON-RPC"
                 );
             }

@@ -93,7 +93,7 @@ impl Location {
             Ok(()) => tracing::info!(key.file = %file.display(), "the key file is the vault's new key now"),
             Err(cause) if cause.kind() == ErrorKind::NotFound => {}
             Err(cause) => {
-                tracing::warn!(%cause, key.file = %file.display(), "the vault's new key cannot be put in its place");
+                tracing::warn!(error = %cause, key.file = %file.display(), "the vault's new key cannot be put in its place");
             }
         }
         Some(table)

@@ -82,7 +82,11 @@ impl VaultBreaker {
         };
         let mut state = self.0.lock();
         if state.pause.is_none() {
-            tracing::warn!(kind = fault.kind.as_str(), "{}", fault.message);
+            tracing::warn!(
+                outcome = fault.kind.as_str(),
+                error = fault as &dyn std::error::Error,
+                "vault does not serve: what is in memory serves on"
+            );
         }
         let length = pause.clamp(length(state.streak), LONGEST);
         state.trips += 1;

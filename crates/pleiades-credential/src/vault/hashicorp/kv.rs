@@ -188,9 +188,9 @@ impl HashicorpVault {
             .await;
         if let Err(KvError::Fault(fault)) = done {
             tracing::warn!(
-                kind = fault.kind.as_str(),
-                "the hint of an entry was not written: {}",
-                fault.message
+                outcome = fault.kind.as_str(),
+                error = &fault as &dyn std::error::Error,
+                "the hint of an entry was not written"
             );
         }
     }

@@ -94,7 +94,7 @@ impl FieldLookup {
         }
         let fields = self.cache.get(path)?.fields?;
         tracing::debug!(
-            kind = fault.kind.as_str(),
+            outcome = fault.kind.as_str(),
             "an entry of vault is used as it was known last"
         );
         Some(Some(fields))

@@ -35,10 +35,15 @@ impl Refusals {
             RefusalChange::None => {}
             RefusalChange::Refuses => {
                 if let Some(fault) = fault {
-                    tracing::warn!(kind = fault.kind.as_str(), "{fault}");
+                    tracing::warn!(
+                        outcome = fault.kind.as_str(),
+                        vault.operation = operation,
+                        error = fault as &dyn std::error::Error,
+                        "vault refuses the gateway"
+                    );
                 }
             }
-            RefusalChange::Over => tracing::info!(operation, "vault does what it refused"),
+            RefusalChange::Over => tracing::info!(vault.operation = operation, "vault does what it refused"),
         }
     }
 

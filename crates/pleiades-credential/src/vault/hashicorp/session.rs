@@ -203,7 +203,7 @@ impl VaultSession {
         last.looked = Some(Instant::now());
         match login::read(file).await {
             Ok(token) if token != current.grant.token => {
-                tracing::info!(file = %file.display(), "the token file of vault has changed");
+                tracing::info!(key.file = %file.display(), "the token file of vault has changed");
                 self.log_in(&mut last).await.unwrap_or(current)
             }
             // A file that is gone for a moment, as it is replaced, harms nothing.
@@ -225,7 +225,7 @@ impl VaultSession {
             Ok(grant) => {
                 last.refusals = 0;
                 last.refused = None;
-                tracing::info!(method = self.auth.name(), ttl = ?grant.ttl, "logged in to vault");
+                tracing::info!(vault.login = self.auth.name(), vault.ttl = ?grant.ttl, "logged in to vault");
                 Ok(self.install(last, grant))
             }
             Err(fault) => {
@@ -278,7 +278,7 @@ impl VaultSession {
                     let both = grant.ttl.zip(current.grant.ttl);
                     let worn = both.is_some_and(|(new, old)| new < old / 2);
                     if !(worn && self.auth.can_log_in()) {
-                        tracing::debug!(ttl = ?grant.ttl, "our token of vault is renewed");
+                        tracing::debug!(vault.ttl = ?grant.ttl, "our token of vault is renewed");
                         self.install(&mut last, grant);
                         return Ok(true);
                     }
@@ -339,9 +339,9 @@ async fn keep(session: Weak<VaultSession>, news: Arc<Notify>) {
                 // A refused login was logged where it happened.
                 if fault.kind != Kind::Denied && warned != Some(fault.kind) {
                     tracing::warn!(
-                        kind = fault.kind.as_str(),
-                        "our token of vault: {}",
-                        fault.message
+                        outcome = fault.kind.as_str(),
+                        error = &fault as &dyn std::error::Error,
+                        "our token of vault was not renewed; trying on"
                     );
                 }
                 warned = Some(fault.kind);

@@ -160,12 +160,12 @@ async fn a_failing_call_has_the_provider_looked_at() {
 }
 
 #[tokio::test]
-async fn a_refused_credential_is_reported() {
+async fn a_refused_credential_of_the_operator_degrades_its_provider() {
     let bench = Bench::new().with("one");
     bench.fake.set("one", |one| one.down = Some(Code::UpstreamAuth));
     let bench = bench.open();
     bench.lists("one").await.expect_err("it is refused");
-    assert_eq!(bench.state("one"), State::NeedsAuth);
+    assert_eq!(bench.state("one"), State::Degraded);
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ impl AccountEventTask {
             return;
         };
         if let Err(error) = self.catalog.lists(provider, &identity).await {
-            tracing::debug!(provider.name = %provider.id, cause = %error, "the first lists of an account could not be read");
+            tracing::debug!(provider.name = %provider.id, outcome = error.code.as_str(), error = error.in_full(), "the first lists of an account could not be read");
         }
     }
 

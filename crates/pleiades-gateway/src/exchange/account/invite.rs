@@ -201,6 +201,7 @@ impl Accounts {
             principal.tenant = &*principal.tenant,
             principal.user = &*principal.user,
             account.id = &**used.account,
+            outcome = error.code.as_str(),
             http.status = refusal.status,
             error = refusal.error.as_deref().and_then(oauth::plain),
             description = refusal
@@ -245,7 +246,7 @@ impl Accounts {
         let missing = match self.manager.missing_scopes(&key, &scopes).await {
             Ok(missing) => missing,
             Err(fault) => {
-                tracing::debug!(provider.name = %connection.provider, cause = %fault, "missing scopes could not be looked up");
+                tracing::debug!(provider.name = %connection.provider, error = %fault, "missing scopes could not be looked up");
                 MissingScopes {
                     scopes: scopes.clone(),
                     is_new: false,

@@ -42,11 +42,11 @@ impl CallGuard {
         provider: &Arc<Provider>,
         outcome: Result<(), &Error>,
     ) -> Duration {
-        catalog.report_call(provider, outcome);
         match outcome {
             Err(error) if is_breakage(error) => self.pass.failed(),
             _ => self.pass.succeeded(),
         }
+        catalog.report_call(provider, outcome);
         self.started.elapsed()
     }
 }

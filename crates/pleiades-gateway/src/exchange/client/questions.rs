@@ -171,7 +171,10 @@ impl Questions {
     pub(crate) fn take(&self, answered: Answered) {
         let (holder, number) = (answered.holder.clone(), answered.number);
         let heard = self.deliver(&holder, number, answered.into_answer());
-        tracing::debug!(heard, "a question was answered at another replica");
+        tracing::debug!(
+            message.is_expected = heard,
+            "a question was answered at another replica"
+        );
     }
 
     /// An id that nobody can guess.
@@ -182,7 +185,7 @@ impl Questions {
     fn delivery(&self, holder: &str, claims: QuestionClaims, answer: Answer) -> Delivery {
         if claims.replica == self.replica {
             let heard = self.deliver(holder, claims.number, answer);
-            tracing::debug!(heard, "a question was answered");
+            tracing::debug!(message.is_expected = heard, "a question was answered");
             return Delivery::Done;
         }
         let (result, error) = match answer {

@@ -41,7 +41,10 @@ impl ListReader {
             };
             match self.catalog.lists_if_known(provider, &reached.identity) {
                 Some(lists) => known.push((Arc::clone(provider), lists)),
-                None => whole &= matches!(provider.state().0, State::Unreachable | State::NeedsAuth),
+                None => {
+                    let state = provider.state().0;
+                    whole &= matches!(state, State::Unreachable | State::NeedsAuth | State::Degraded);
+                }
             }
         }
         KnownLists { lists: known, whole }
@@ -95,7 +98,7 @@ impl ListReader {
         match self.listed(request, provider).await {
             Ok(lists) => Ok(Some(lists)),
             Err(error) if wants_account(&error) => {
-                tracing::debug!(provider.name = %provider.id, reason = %error, "not connected");
+                tracing::debug!(provider.name = %provider.id, outcome = error.code.as_str(), error = error.in_full(), "not connected");
                 let tenant = &request.principal().tenant;
                 Ok(self.catalog.template(provider, tenant))
             }

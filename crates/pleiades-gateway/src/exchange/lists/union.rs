@@ -54,7 +54,7 @@ impl ListReader {
                 Some(lists)
             }
             Ok(Err(error)) => {
-                tracing::debug!(provider.name = %provider.id, reason = %error, "left out of a union");
+                tracing::debug!(provider.name = %provider.id, outcome = error.code.as_str(), error = error.in_full(), "left out of a union");
                 if asked.elapsed() > LATE_WAIT {
                     self.late.failed(key);
                 }

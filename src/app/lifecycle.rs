@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Services;
+use super::runtime_file::{RuntimeFile, reachable};
 use pleiades_core::telemetry::Metrics;
 use pleiades_descriptor::settings::Settings;
 use pleiades_mcp::seal::Sealer;
@@ -107,14 +108,22 @@ impl Lifecycle {
         }
     }
 
-    /// Finds out when both listeners accept; Pingora binds them in its own time.
-    pub(super) fn watch_listeners(&self, control: &tokio::runtime::Handle, addresses: [SocketAddr; 2]) {
+    /// Finds out when both listeners accept, and notes it for commands; Pingora binds them in its own time.
+    pub(super) fn watch_listeners(
+        &self,
+        control: &tokio::runtime::Handle,
+        [listen, admin]: [SocketAddr; 2],
+        note: RuntimeFile,
+    ) {
         let inner = Arc::clone(&self.0);
         control.spawn(async move {
-            let both = async { tokio::join!(accepting(addresses[0]), accepting(addresses[1])) };
-            let accepted = tokio::time::timeout(LISTEN_WITHIN, both).await;
-            inner.listening.store(accepted.is_ok(), Ordering::Relaxed);
-            announce(accepted.is_ok(), addresses);
+            let both = async { tokio::join!(accepting(listen), accepting(admin)) };
+            let accepted = tokio::time::timeout(LISTEN_WITHIN, both).await.is_ok();
+            if accepted && let Err(cause) = note.write(listen, admin) {
+                tracing::info!(%cause, "commands of these settings will not find this gateway and work by themselves");
+            }
+            inner.listening.store(accepted, Ordering::Relaxed);
+            announce(accepted, [listen, admin]);
         });
     }
 
@@ -208,17 +217,6 @@ async fn accepting(address: SocketAddr) {
     while tokio::net::TcpStream::connect(reachable(address)).await.is_err() {
         tokio::time::sleep(TICK).await;
     }
-}
-
-/// An unspecified address is reached through loopback.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
 }
 
 /// Shutdown signals for Pingora, which ends at once: draining is done here.

@@ -4,6 +4,7 @@ mod accounts;
 mod changes;
 mod credentials;
 mod ended;
+mod gateway_client;
 mod lifecycle;
 mod local;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod memory_vault;
 mod migration;
 mod private;
 mod rekey;
+mod runtime_file;
 mod seal;
 mod start;
 
@@ -42,11 +44,13 @@ use pleiades_upstream::{Upstreams, minimal_environment};
 
 pub(crate) use accounts::put;
 pub(crate) use credentials::vault_fault;
+pub(crate) use gateway_client::{GatewayClient, REVISION, ToolViewRequest};
 pub(crate) use lifecycle::{Lifecycle, termination_signal};
 pub(crate) use local::file as local_key_file;
 pub(crate) use migration::Migration;
 pub(crate) use private::keep_private;
 pub(crate) use rekey::{NewKey, RekeyError, rekey};
+pub(crate) use runtime_file::RuntimeFile;
 pub(crate) use start::{log_fault, log_start};
 
 /// Bytes that a connection's socket is read ahead by. Pingora takes 64 KiB by default, for as
@@ -230,7 +234,9 @@ impl App {
 
     /// Binds both listeners and serves until a signal; fails when an address cannot be bound or a
     /// certificate cannot be read.
-    pub(crate) fn serve(self, ready: impl FnOnce(&Self)) -> Result<(), Fault> {
+    ///
+    /// Commands of the same settings find it through `note`, from when both listeners accept until the end.
+    pub(crate) fn serve(self, note: &RuntimeFile, ready: impl FnOnce(&Self)) -> Result<(), Fault> {
         let (listen, admin) = (self.settings.listen, self.settings.admin);
         check_free(listen, "listen")?;
         if !self.settings.access.names_callers() {
@@ -247,7 +253,7 @@ impl App {
         let conf = Arc::clone(&server.configuration);
         server.add_service(self.gateway(&conf)?);
         server.add_service(self.admin(&lifecycle));
-        lifecycle.watch_listeners(self.control.handle(), [listen, admin]);
+        lifecycle.watch_listeners(self.control.handle(), [listen, admin], note.clone());
         let store = Arc::clone(self.services.exchange.accounts.manager.vault());
         if self.hashicorp.is_some() {
             self.control.spawn(credentials::check_vault(store));
@@ -260,6 +266,7 @@ impl App {
             shutdown_signal: Box::new(lifecycle.signals()),
         });
         self.stop(lifecycle.time_left());
+        note.remove();
         tracing::info!("ended");
         Ok(())
     }

@@ -103,10 +103,10 @@ pub(super) fn connection(app: &App, provider: &str) -> Result<Arc<Connection>, u
                  check {}` says which",
                 entry.file.display()
             )),
-            None => ui::fail(format_args!(
-                "no descriptor in {} has the id `{provider}`",
-                folder.display()
-            )),
+            None => {
+                let ids = snapshot.entries.keys().map(|id| &**id);
+                ui::fail(super::unknown_provider(folder, provider, ids));
+            }
         }
         exit::USAGE
     })

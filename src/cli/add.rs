@@ -32,12 +32,24 @@ const MAX_SENTENCE: usize = 600;
 /// Longest description that is made of tools' names, in characters.
 const ABOUT: usize = 200;
 
-#[derive(Debug)]
+#[derive(Debug, clap::Args)]
 pub(super) struct AddRequest {
-    pub(super) url: Option<String>,
-    pub(super) id: Option<String>,
-    pub(super) force: bool,
-    pub(super) command: Vec<String>,
+    /// URL of a remote server.
+    #[arg(
+        value_name = "URL",
+        required_unless_present = "command",
+        conflicts_with = "command"
+    )]
+    url: Option<String>,
+    /// Id of the provider; default: made from the server's name.
+    #[arg(long)]
+    id: Option<String>,
+    /// Overwrite an existing descriptor.
+    #[arg(long)]
+    force: bool,
+    /// Command of a local server, after `--`.
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
 }
 
 struct ServerFacts {

@@ -1,181 +1,156 @@
 //! `pleiades tools` and `pleiades call`: a provider's tools from a terminal, as `access.local`.
 
-use std::{io::Read, sync::Arc, time::Duration};
+use std::io::Read;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
+use super::provider_access::{CommandError, ProviderAccess, ProviderChoice};
 use super::ui::{self, BOLD, DIM};
 use super::{Global, exit};
-use crate::app::App;
-use pleiades_core::telemetry::View;
-use pleiades_gateway::exchange::{Arrived, ConnectCommand, Keys, Peer, Reply, Scope};
+use pleiades_descriptor::reader::near;
 use pleiades_gateway::facade::definition::CONNECT_MARK;
-use pleiades_mcp::{ClientCapabilities, Id, Message, Revision, raw};
+use pleiades_gateway::facade::misfit::{Misfit, misfit};
+use pleiades_mcp::{RawObject, raw};
 
-const FAREWELL: Duration = Duration::from_secs(2);
-/// The number of `Code::Cancelled`.
-const CANCELLED: i64 = 499;
-/// JSON-RPC: what was asked for is wrong.
-const INVALID_PARAMS: i64 = -32602;
+/// The most text that is read as arguments, in bytes.
+const MAX_ARGUMENTS: u64 = 64 << 20;
 
-pub(super) fn tools(global: &Global, provider: &str) -> Result<u8, u8> {
-    with_app(global, provider, |app| {
-        match ask(app, provider, "tools/list", json!({})) {
-            Ok(result) => {
-                let tools = result.get("tools").cloned().unwrap_or_else(|| json!([]));
-                if let Some(connect) = connect_tool(&tools) {
-                    return report_unconnected(app, provider, connect);
-                }
-                if global.json {
-                    ui::out(&tools);
-                } else {
-                    print_tools(&tools);
-                }
-                exit::OK
-            }
-            Err(error) => report_error(&error),
+pub(super) fn tools(global: &Global, choice: &ProviderChoice) -> Result<u8, u8> {
+    with_access(global, choice, |access| {
+        let tools = listed(access)?;
+        if let Some(connect) = connect_tool(&tools) {
+            return Err(unconnected(access, connect));
         }
+        if global.json {
+            ui::out(Value::from(tools));
+        } else {
+            print_tools(&tools);
+        }
+        Ok(exit::OK)
     })
 }
 
-pub(super) fn call(global: &Global, provider: &str, tool: &str, arguments: Option<&str>) -> Result<u8, u8> {
+pub(super) fn call(
+    global: &Global,
+    choice: &ProviderChoice,
+    (tool, arguments): (&str, Option<&str>),
+) -> Result<u8, u8> {
     let arguments = read_arguments(arguments).map_err(|what| {
         ui::fail(what);
         exit::USAGE
     })?;
-    let params = json!({ "name": tool, "arguments": arguments });
-    with_app(global, provider, |app| {
-        match ask(app, provider, "tools/call", params) {
-            Ok(result) => {
-                if global.json {
-                    ui::out(&result);
-                } else {
-                    print_result(&result);
-                }
-                code_of(&result)
-            }
-            Err(error) => report_error(&error),
+    with_access(global, choice, |access| {
+        // Without a list the call itself says what is wrong.
+        let tools = listed(access).unwrap_or_default();
+        let definition = tools.iter().find(|it| name(it) == tool);
+        if let Some(found) = definition.and_then(|it| misfit_of(it, &arguments)) {
+            return Err(refused(&found, (&choice.provider, tool)));
         }
+        let params = Map::from_iter([
+            ("name".to_owned(), tool.into()),
+            ("arguments".to_owned(), arguments.into()),
+        ]);
+        let result = access
+            .ask("tools/call", params)
+            .map_err(|error| match definition {
+                None if error.exit == exit::USAGE => error.with_hint(nearest(tool, &tools)),
+                _ => error,
+            })?;
+        if global.json {
+            ui::out(&result);
+            return Ok(failure(&result).map_or_else(|| code_of(&result), |error| error.exit));
+        }
+        if let Some(error) = failure(&result) {
+            return Err(error);
+        }
+        print_result(&result);
+        Ok(code_of(&result))
     })
 }
 
 /// The gateway's own tool, which is all that a provider shows before an account is connected.
-fn connect_tool(tools: &Value) -> Option<&str> {
-    let [tool] = tools.as_array()?.as_slice() else {
-        return None;
-    };
+fn connect_tool(tools: &[Value]) -> Option<&str> {
+    let [tool] = tools else { return None };
     let is_ours = tool.get("_meta")?.get(CONNECT_MARK)?.as_bool()?;
-    tool.get("name")?.as_str().filter(|_| is_ours)
+    Some(name(tool)).filter(|_| is_ours)
 }
 
-/// Says how the account is connected that the tools are for.
-fn report_unconnected(app: &App, provider: &str, connect: &str) -> u8 {
-    match ask(
-        app,
-        provider,
-        "tools/call",
-        json!({ "name": connect, "arguments": {} }),
-    ) {
+/// Why the tools are not there that an account is needed for, and how it is connected.
+fn unconnected(access: &mut ProviderAccess, connect: &str) -> CommandError {
+    let params = Map::from_iter([("name".to_owned(), connect.into())]);
+    match access.ask("tools/call", params) {
         Ok(result) => {
             let text = result.pointer("/content/0/text").and_then(Value::as_str);
-            ui::fail(text.unwrap_or("it is not connected"));
-            exit::UNAVAILABLE
+            CommandError::failed("needs_auth", text.unwrap_or("it is not connected"))
         }
-        Err(error) => report_error(&error),
+        Err(error) => error,
     }
 }
 
-fn with_app(global: &Global, provider: &str, run: impl FnOnce(&App) -> u8) -> Result<u8, u8> {
-    let app = super::open(global, &global.overrides(), Some(provider))?;
-    app.services().exchange.accounts.connect_by(ConnectCommand {
-        program: super::invocation::as_typed(global),
-        names_page: false,
-    });
-    let code = run(&app);
-    app.stop(FAREWELL);
+fn with_access(
+    global: &Global,
+    choice: &ProviderChoice,
+    run: impl FnOnce(&mut ProviderAccess) -> Result<u8, CommandError>,
+) -> Result<u8, u8> {
+    let mut access = ProviderAccess::open(global, choice)?;
+    let code = run(&mut access).unwrap_or_else(|error| error.print(&access));
+    access.stop();
     Ok(code)
 }
 
-/// One request in the tool view of a provider.
-fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, Value> {
-    let services = app.services();
-    let scope = Scope::new(View::Tool, Some(Arc::from(provider)));
-    let snapshot = services.exchange.snapshot(&scope, &services.principal);
-    if scope.provider_in(&snapshot).is_err() {
-        return Err(missing(app, provider));
-    }
-    let peer = Peer {
-        principal: services.principal.clone(),
-        revision: Revision::NEWEST_LEGACY,
-        // As lists are read, so that both use one session; what is asked is declined.
-        abilities: ClientCapabilities::ALL,
-        capabilities: None,
-        session: None,
-        keys: Keys::Environment(pleiades_descriptor::settings::environment()),
-        trace: None,
-        request_id: services.ids.next(),
-    };
-    let message = Message::Request {
-        id: Id(raw::raw(&1)),
-        method: method.to_owned(),
-        params: Some(raw::raw(&params)),
-    };
-    let arrived = Arrived::open(message);
-    let (exchange, from) = (&services.exchange, (&scope, &peer));
-    let handling = exchange.handle(&snapshot, from, arrived, None);
-    let Some((reply, _)) = super::until_signal(app, handling) else {
-        return Err(json!({ "code": CANCELLED, "message": "interrupted" }));
-    };
-    let Reply::Answer { body, .. } = reply else {
-        return Err(json!({ "message": "no answer" }));
-    };
-    let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-    match answer.get("result") {
-        Some(result) => Ok(result.clone()),
-        None => Err(answer.get("error").cloned().unwrap_or_default()),
+fn listed(access: &mut ProviderAccess) -> Result<Vec<Value>, CommandError> {
+    let mut result = access.ask("tools/list", Map::new())?;
+    match result.get_mut("tools").map(Value::take) {
+        Some(Value::Array(tools)) => Ok(tools),
+        _ => Ok(Vec::new()),
     }
 }
 
-/// Why a provider is not there: disabled, broken, or not named anywhere.
-fn missing(app: &App, id: &str) -> Value {
-    let snapshot = app.services().catalog.snapshot();
-    let is_known = snapshot.entries.contains_key(id);
-    let message = match snapshot.entries.get(id) {
-        Some(entry) if entry.disabled => format!(
-            "`{id}` is disabled: set `enabled: true` in {}",
-            entry.file.display()
-        ),
-        Some(entry) => format!("`{id}` is broken: run `pleiades check {}`", entry.file.display()),
-        None => format!(
-            "no descriptor in {} has the id `{id}`",
-            app.settings().providers.display()
-        ),
-    };
-    // A name that nobody has is a mistake in the command, as `doctor` says too.
-    json!({ "message": message, "code": if is_known { 0 } else { INVALID_PARAMS } })
+fn name(tool: &Value) -> &str {
+    tool.get("name").and_then(Value::as_str).unwrap_or_default()
 }
 
-fn report_error(error: &Value) -> u8 {
-    let message = error.get("message").and_then(Value::as_str);
-    ui::fail(message.unwrap_or("no answer"));
-    let url = error.pointer("/data/connect_url").and_then(Value::as_str);
-    if let Some(url) = url {
-        ui::err(format_args!("open {url} and run this again"));
+fn misfit_of(definition: &Value, arguments: &Map<String, Value>) -> Option<Misfit> {
+    let definition = RawObject::open(&raw::raw(definition)).ok()?;
+    misfit(definition, arguments)
+}
+
+/// What a person reads whose arguments do not fit.
+fn refused(found: &Misfit, (provider, tool): (&str, &str)) -> CommandError {
+    let mut text = format!("nothing was run: the arguments of `{tool}` do not fit");
+    for fault in &found.faults {
+        text.push_str("\n  ");
+        text.push_str(fault);
     }
-    match error.get("code").and_then(Value::as_i64) {
-        // What was asked for is wrong: a tool that is not there, arguments that do not fit.
-        Some(-32602..=-32600) => exit::USAGE,
-        Some(429 | CANCELLED | 503 | 504) => exit::TEMPORARY,
-        _ => exit::UNAVAILABLE,
+    text.push_str(&format!("\n{}", found.signature));
+    if let Some(example) = &found.example {
+        let example = example.to_string().replace('\'', "'\\''");
+        text.push_str(&format!(
+            "\nfor example: pleiades call {provider} {tool} '{example}'"
+        ));
+    }
+    CommandError::usage(text)
+}
+
+/// The names that may have been meant, for a tool that is not there.
+fn nearest(tool: &str, tools: &[Value]) -> String {
+    let near: Vec<String> = near(tool, tools.iter().map(name))
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect();
+    match near.as_slice() {
+        [] => "`pleiades tools` lists what is there".to_owned(),
+        near => format!("did you mean {}", near.join(" or ")),
     }
 }
 
-fn read_arguments(given: Option<&str>) -> Result<Value, String> {
+fn read_arguments(given: Option<&str>) -> Result<Map<String, Value>, String> {
     let text = match given {
-        None => return Ok(json!({})),
+        None => return Ok(Map::new()),
         Some("-") => {
             let mut text = String::new();
             std::io::stdin()
+                .take(MAX_ARGUMENTS)
                 .read_to_string(&mut text)
                 .map_err(|cause| format!("stdin: {cause}"))?;
             text
@@ -183,7 +158,7 @@ fn read_arguments(given: Option<&str>) -> Result<Value, String> {
         Some(text) => text.to_owned(),
     };
     match serde_json::from_str::<Value>(&text) {
-        Ok(arguments) if arguments.is_object() => Ok(arguments),
+        Ok(Value::Object(arguments)) => Ok(arguments),
         Ok(_) => Err("the arguments must be one JSON object, for example '{\"message\":\"hi\"}'".to_owned()),
         Err(cause) => Err(format!(
             "the arguments are not JSON ({cause}), for example '{{\"message\":\"hi\"}}'"
@@ -191,13 +166,11 @@ fn read_arguments(given: Option<&str>) -> Result<Value, String> {
     }
 }
 
-fn print_tools(tools: &Value) {
-    let Some(tools) = tools.as_array() else { return };
+fn print_tools(tools: &[Value]) {
     for tool in tools {
-        let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
         let about = tool.get("description").and_then(Value::as_str);
         let first = about.unwrap_or_default().lines().next().unwrap_or_default();
-        ui::out(format_args!("{BOLD}{name}{BOLD:#}  {DIM}{first}{DIM:#}"));
+        ui::out(format_args!("{BOLD}{}{BOLD:#}  {DIM}{first}{DIM:#}", name(tool)));
     }
 }
 
@@ -211,15 +184,64 @@ fn print_result(result: &Value) {
     }
 }
 
-/// Exit code of a result: failures that may pass are temporary.
+fn is_error(result: &Value) -> bool {
+    result.get("isError").and_then(Value::as_bool) == Some(true)
+}
+
+/// The failure that a result of the gateway's own tells: by the code that it names, else by its status.
+fn failure(result: &Value) -> Option<CommandError> {
+    let answer = result.get("structuredContent").filter(|_| is_error(result))?;
+    // What a provider answers has none.
+    answer.get("telemetryId")?;
+    let status = answer.get("status")?.as_str()?;
+    let name = answer
+        .pointer("/data/code")
+        .and_then(Value::as_str)
+        .unwrap_or(status);
+    let text = answer.get("text").and_then(Value::as_str).unwrap_or(status);
+    Some(CommandError::failed(name, text))
+}
+
+/// A failure of the tool's own stands in its content.
 fn code_of(result: &Value) -> u8 {
-    if result.get("isError").and_then(Value::as_bool) != Some(true) {
-        return exit::OK;
+    if is_error(result) {
+        exit::UNAVAILABLE
+    } else {
+        exit::OK
     }
-    let status = result.pointer("/structuredContent/status");
-    match status.and_then(Value::as_str) {
-        Some("rate_limited" | "timeout") => exit::TEMPORARY,
-        Some("invalid_arguments" | "unknown_tool") => exit::USAGE,
-        _ => exit::UNAVAILABLE,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_result_ends_with_the_exit_code_of_its_cause() {
+        let code = |status: &str, data: Value| {
+            let answer = json!({ "status": status, "text": "x", "data": data, "telemetryId": "1" });
+            failure(&json!({ "isError": true, "structuredContent": answer })).map(|error| error.exit)
+        };
+        assert_eq!(
+            code("rate_limited", json!({ "code": "busy" })),
+            Some(exit::TEMPORARY)
+        );
+        let unreachable = json!({ "code": "upstream_unreachable" });
+        assert_eq!(code("upstream_error", unreachable), Some(exit::UNAVAILABLE));
+        assert_eq!(code("timeout", Value::Null), Some(exit::TEMPORARY));
+        assert_eq!(
+            code("needs_auth", json!({ "reason": "never_connected" })),
+            Some(exit::UNAVAILABLE)
+        );
+        assert_eq!(code("unknown_tool", json!({ "nearest": [] })), Some(exit::USAGE));
+    }
+
+    #[test]
+    fn a_tools_own_failure_is_a_result_and_ends_as_unavailable() {
+        let own = json!({ "isError": true, "structuredContent": { "status": "rate_limited" } });
+        assert!(failure(&own).is_none());
+        assert_eq!(code_of(&own), exit::UNAVAILABLE);
+        assert_eq!(code_of(&json!({ "content": [] })), exit::OK);
     }
 }

@@ -13,8 +13,10 @@ mod subject;
 
 use std::time::{Duration, Instant};
 
+use super::provider_access::ProviderChoice;
 use super::{Global, exit, ui};
 use crate::app::{App, LoadScope};
+use oauth::LoginOptions;
 use pleiades_core::error::Code;
 use pleiades_core::telemetry::{self, tail::Tail};
 use pleiades_descriptor::ReadContext;
@@ -25,14 +27,19 @@ use subject::Subject;
 /// Grace for child processes.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-pub(super) fn run(global: &Global, provider: &str, refresh: bool) -> Result<u8, u8> {
+pub(super) fn run(global: &Global, choice: &ProviderChoice, refresh: bool) -> Result<u8, u8> {
+    let provider = &*choice.provider;
     let tail = Tail::default();
     telemetry::log::init_quiet(tail.clone());
     // Nothing is started but what is asked for; accounts are looked at as a server would use them.
     let app = super::open_with(global, &global.overrides(), LoadScope::Login(provider.to_owned()))?;
     let world = app.world().clone();
     let source = DescriptorSource::find(&app.settings().providers, provider, &world);
-    let code = source.map(|source| examined(global, &app, source, (provider, &world, tail), refresh));
+    let login = LoginOptions {
+        account: choice.account.clone(),
+        refresh,
+    };
+    let code = source.map(|source| examined(global, &app, source, (provider, &world, tail), login));
     app.stop(FAREWELL);
     code
 }
@@ -42,7 +49,7 @@ fn examined(
     app: &App,
     mut source: DescriptorSource,
     (provider, world, tail): (&str, &ReadContext, Tail),
-    refresh: bool,
+    login: LoginOptions,
 ) -> u8 {
     let began = Instant::now();
     let file = source.file();
@@ -65,7 +72,7 @@ fn examined(
                 return;
             }
         };
-        subject.examine(app, &mut steps, refresh).await;
+        subject.examine(app, &mut steps, login).await;
     };
     if super::until_signal(app, examining).is_none() {
         ui::fail("interrupted");

@@ -10,31 +10,29 @@ mod call;
 mod connect;
 mod demo;
 mod doctor;
+mod exit;
 mod file;
 mod import;
 mod invocation;
+mod provider_access;
 mod serve;
 mod stdio;
 mod ui;
 mod vault;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, builder::NonEmptyStringValueParser};
 
 use crate::app::{self, App, LoadScope};
-use pleiades_core::telemetry;
-use pleiades_descriptor::settings::{self, Overrides, Settings};
+use pleiades_core::telemetry::{self, tail::Tail};
+use pleiades_core::text::printable;
+use pleiades_descriptor::reader::near;
+use pleiades_descriptor::settings::{self, LoadedSettings, Overrides, Settings};
 use pleiades_descriptor::{Fault, Severity};
-
-/// Exit codes of `sysexits.h`.
-pub(crate) mod exit {
-    pub(crate) const OK: u8 = 0;
-    pub(crate) const USAGE: u8 = 64;
-    pub(crate) const UNAVAILABLE: u8 = 69;
-    pub(crate) const TEMPORARY: u8 = 75;
-    pub(crate) const CONFIG: u8 = 78;
-}
+use provider_access::ProviderChoice;
 
 /// One endpoint in front of many MCP servers.
 #[derive(Debug, Parser)]
@@ -118,6 +116,15 @@ impl Global {
     }
 }
 
+impl Global {
+    /// Whether a command acts as the local caller of these settings.
+    fn is_local(&self, settings: &Settings) -> bool {
+        let local = settings.access.local();
+        let is = |given: &Option<String>, known: &str| given.as_deref().is_none_or(|given| given == known);
+        is(&self.tenant, &local.tenant) && is(&self.user, &local.user)
+    }
+}
+
 impl Addresses {
     /// These, and those given before the subcommand where these say nothing.
     fn or(&self, outer: &Self) -> Self {
@@ -145,14 +152,11 @@ enum Command {
     /// A small MCP server over stdin and stdout, for a first call; needs nothing but this program.
     Demo,
     /// List a provider's tools.
-    Tools {
-        /// The provider's id.
-        provider: String,
-    },
+    Tools(#[command(flatten)] ProviderChoice),
     /// Call a provider's tool.
     Call {
-        /// The provider's id.
-        provider: String,
+        #[command(flatten)]
+        choice: ProviderChoice,
         /// The tool's name.
         tool: String,
         /// Its arguments as a JSON object; `-` reads them from stdin.
@@ -174,8 +178,8 @@ enum Command {
     },
     /// Look at every step on the way to a provider, each with its cure.
     Doctor {
-        /// The provider's id.
-        provider: String,
+        #[command(flatten)]
+        choice: ProviderChoice,
         /// Renew the account's token, instead of only looking how that stands.
         #[arg(long)]
         refresh: bool,
@@ -189,24 +193,7 @@ enum Command {
     #[command(subcommand)]
     Vault(vault::VaultCommand),
     /// Ask a server what it is and write its descriptor.
-    Add {
-        /// URL of a remote server.
-        #[arg(
-            value_name = "URL",
-            required_unless_present = "command",
-            conflicts_with = "command"
-        )]
-        url: Option<String>,
-        /// Id of the provider; default: made from the server's name.
-        #[arg(long)]
-        id: Option<String>,
-        /// Overwrite an existing descriptor.
-        #[arg(long)]
-        force: bool,
-        /// Command of a local server, after `--`.
-        #[arg(last = true, value_name = "COMMAND")]
-        command: Vec<String>,
-    },
+    Add(#[command(flatten)] add::AddRequest),
 }
 
 /// Runs the program.
@@ -222,46 +209,46 @@ pub fn run() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let Cli {
-        global,
-        addresses,
-        command,
-    } = cli;
-    let code = match command {
-        None => serve::run(&global, &addresses),
-        Some(Command::Serve(own)) => serve::run(&global, &own.or(&addresses)),
-        Some(Command::Check(checking)) => Ok(checked(&global, checking)),
+    begin_log(cli.command.as_ref());
+    let code = dispatch(&cli.global, &cli.addresses, cli.command);
+    telemetry::log::flush();
+    ExitCode::from(code.unwrap_or_else(|code| code))
+}
+
+fn dispatch(global: &Global, addresses: &Addresses, command: Option<Command>) -> Result<u8, u8> {
+    match command {
+        None => serve::run(global, addresses),
+        Some(Command::Serve(own)) => serve::run(global, &own.or(addresses)),
+        Some(Command::Check(checking)) => Ok(checked(global, checking)),
         Some(Command::Schema { out }) => Ok(written(schema::run(out.as_deref(), &mut anstream::stdout()))),
-        Some(Command::Stdio) => stdio::run(&global),
+        Some(Command::Stdio) => stdio::run(global),
         Some(Command::Demo) => demo::run(),
-        Some(Command::Tools { provider }) => call::tools(&global, &provider),
+        Some(Command::Tools(choice)) => call::tools(global, &choice),
         Some(Command::Call {
-            provider,
+            choice,
             tool,
             arguments,
-        }) => call::call(&global, &provider, &tool, arguments.as_deref()),
-        Some(Command::Connect(request)) => connect::run(&global, &request),
-        Some(Command::Accounts { command }) => accounts::run(&global, command),
-        Some(Command::Doctor { provider, refresh }) => doctor::run(&global, &provider, refresh),
-        Some(Command::Import { file }) => import::run(&global, &file),
-        Some(Command::Vault(command)) => vault::run(&global, &command),
+        }) => call::call(global, &choice, (&tool, arguments.as_deref())),
+        Some(Command::Connect(request)) => connect::run(global, &request),
+        Some(Command::Accounts { command }) => accounts::run(global, command),
+        Some(Command::Doctor { choice, refresh }) => doctor::run(global, &choice, refresh),
+        Some(Command::Import { file }) => import::run(global, &file),
+        Some(Command::Vault(command)) => vault::run(global, &command),
         Some(Command::Explain { code }) => Ok(explain::run(global.json, code.as_deref())),
-        Some(Command::Add {
-            url,
-            id,
-            force,
-            command,
-        }) => {
-            let request = add::AddRequest {
-                url,
-                id,
-                force,
-                command,
-            };
-            add::run(&global, &request)
+        Some(Command::Add(request)) => add::run(global, &request),
+    }
+}
+
+/// Servers log what happens; other commands say themselves what they did, and log for `RUST_LOG` alone.
+fn begin_log(command: Option<&Command>) {
+    match command {
+        None | Some(Command::Serve(_) | Command::Stdio) => {
+            telemetry::log::init(telemetry::log::LogFormat::Auto);
         }
-    };
-    ExitCode::from(code.unwrap_or_else(|code| code))
+        // It shows the last lines that a child process wrote.
+        Some(Command::Doctor { .. }) => {}
+        Some(_) => telemetry::log::init_quiet(Tail::default()),
+    }
 }
 
 /// Before anything that is a secret is read.
@@ -273,9 +260,16 @@ fn restrict() {
     }
 }
 
-/// Loads the settings; faults are printed, and decide the exit code.
+/// Loads the settings, for whom the command acts; faults are printed, and decide the exit code.
 pub(crate) fn settings(global: &Global, overrides: &Overrides) -> Result<Settings, u8> {
-    let mut loaded = settings::load(global.config.as_deref(), overrides);
+    let mut settings = load(global, overrides)?.settings;
+    global.act(&mut settings);
+    Ok(settings)
+}
+
+/// Loads the settings as they are, with the file that they are from.
+pub(crate) fn load(global: &Global, overrides: &Overrides) -> Result<LoadedSettings, u8> {
+    let loaded = settings::load(global.config.as_deref(), overrides);
     // Notes are for `check`: every command would say them.
     let is_note = |fault: &&Fault| matches!(fault.severity, Severity::Private | Severity::Note);
     for fault in loaded.faults.iter().filter(|fault| !is_note(fault)) {
@@ -285,8 +279,7 @@ pub(crate) fn settings(global: &Global, overrides: &Overrides) -> Result<Setting
         ui::fail("the settings are broken; `pleiades check` tells the same");
         return Err(exit::CONFIG);
     }
-    global.act(&mut loaded.settings);
-    Ok(loaded.settings)
+    Ok(loaded)
 }
 
 /// Loads the settings and builds the services; faults are printed, and decide the exit code.
@@ -297,8 +290,11 @@ pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -
 
 /// The same for a set of providers.
 pub(crate) fn open_with(global: &Global, overrides: &Overrides, load: LoadScope) -> Result<App, u8> {
-    telemetry::log::init(telemetry::log::LogFormat::Auto);
-    App::build(settings(global, overrides)?, load).map_err(failed)
+    build(settings(global, overrides)?, load)
+}
+
+pub(crate) fn build(settings: Settings, load: LoadScope) -> Result<App, u8> {
+    App::build(settings, load).map_err(failed)
 }
 
 fn failed(fault: app::Fault) -> u8 {
@@ -313,9 +309,25 @@ const fn exit_code(fault: &app::Fault) -> u8 {
     }
 }
 
+/// Why a provider is not known, and which ones may have been meant.
+fn unknown_provider<'a>(folder: &Path, asked: &str, ids: impl Iterator<Item = &'a str>) -> String {
+    let near: Vec<String> = near(asked, ids).iter().map(|name| format!("`{name}`")).collect();
+    let hint = match near.as_slice() {
+        [] => "`pleiades check` lists what is there".to_owned(),
+        near => format!("did you mean {}", near.join(" or ")),
+    };
+    let (asked, folder) = (printable(asked, 64), folder.display());
+    format!("no descriptor in {folder} has the id `{asked}`; {hint}")
+}
+
 /// Runs work of a command; `None` when a signal arrived first. Child processes end with [`App::stop`].
 pub(crate) fn until_signal<T>(app: &App, work: impl Future<Output = T>) -> Option<T> {
-    app.control().block_on(async {
+    until_signal_on(app.control(), work)
+}
+
+/// The same on any runtime.
+fn until_signal_on<T>(runtime: &tokio::runtime::Runtime, work: impl Future<Output = T>) -> Option<T> {
+    runtime.block_on(async {
         tokio::select! {
             done = work => Some(done),
             () = app::termination_signal() => None,

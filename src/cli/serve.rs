@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::ui::{self, BOLD, DIM, GREEN, YELLOW};
 use super::{Addresses, Global, exit};
-use crate::app::{self, App};
+use crate::app::{self, App, LoadScope, RuntimeFile};
 use pleiades_core::text::shell_word;
 use pleiades_descriptor::settings::{self, Overrides, Settings};
 use pleiades_gateway::catalog::State;
@@ -19,14 +19,15 @@ pub(super) fn run(global: &Global, addresses: &Addresses) -> Result<u8, u8> {
         listen: addresses.listen,
         admin: addresses.admin,
     };
-    let app = super::open(global, &overrides, None)?;
+    let loaded = super::load(global, &overrides)?;
+    let note = RuntimeFile::of(&loaded, &overrides);
+    let app = super::build(loaded.settings, LoadScope::All)?;
     app::log_start(app.settings(), global.config.as_deref());
-    let served = app.serve(|app| {
+    let served = app.serve(&note, |app| {
         if ui::is_person() {
             ui::err(banner(app, global));
         }
     });
-    pleiades_core::telemetry::log::flush();
     served.map(|()| exit::OK).map_err(unserved)
 }
 
@@ -36,7 +37,6 @@ fn unserved(fault: app::Fault) -> u8 {
         return super::failed(fault);
     }
     app::log_fault(&fault);
-    pleiades_core::telemetry::log::flush();
     super::exit_code(&fault)
 }
 

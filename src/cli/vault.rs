@@ -50,7 +50,6 @@ struct Tally {
 }
 
 pub(super) fn run(global: &Global, command: &VaultCommand) -> Result<u8, u8> {
-    pleiades_core::telemetry::log::init(pleiades_core::telemetry::log::LogFormat::Auto);
     let settings = super::settings(global, &global.overrides())?;
     match command {
         VaultCommand::Migrate(asked) => migrate(global, &settings, asked),

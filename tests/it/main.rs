@@ -43,6 +43,7 @@ mod naming;
 mod oauth;
 mod odd;
 mod older;
+mod oneshot;
 mod process;
 mod refusals;
 mod relay;

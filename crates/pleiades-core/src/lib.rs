@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod bounded;
+pub mod digest;
 pub mod error;
 pub mod limit;
 pub mod page;

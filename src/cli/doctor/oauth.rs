@@ -29,13 +29,21 @@ const REGISTER: &str = "redirect URI to register";
 /// Accounts that are listed.
 const SHOWN: usize = 12;
 
+/// What the command line says of the account.
+#[derive(Debug, Clone)]
+pub(super) struct LoginOptions {
+    /// The account that is looked at; `None`: the one that calls use.
+    pub(super) account: Option<String>,
+    /// Whether its token is really renewed.
+    pub(super) refresh: bool,
+}
+
 pub(super) struct LoginCheck<'a> {
     pub(super) app: &'a App,
     pub(super) connection: &'a Arc<Connection>,
     /// Whether the provider is loaded: a disabled one can be asked, and has no accounts in use.
     pub(super) loaded: bool,
-    /// Whether a token is really renewed.
-    pub(super) refresh: bool,
+    pub(super) options: LoginOptions,
     /// The `resource` that was sent for the account's token, once that is known.
     pub(super) sent: Mutex<Option<String>>,
 }
@@ -373,7 +381,7 @@ impl LoginCheck<'_> {
             tenant: &principal.tenant,
             user: &principal.user,
             connection: self.connection,
-            account: None,
+            account: self.options.account.as_deref(),
             remembered: None,
         };
         let lines: Vec<String> = accounts.iter().take(SHOWN).map(line).collect();
@@ -388,7 +396,11 @@ impl LoginCheck<'_> {
                 )
             }
             Err(refused) => {
-                let first = accounts.first().map(|account| Arc::clone(&account.id));
+                let named = self.options.account.as_deref();
+                let mut accounts = accounts
+                    .iter()
+                    .filter(|it| named.is_none_or(|name| *it.id == *name));
+                let first = accounts.next().map(|account| Arc::clone(&account.id));
                 (first, None, Err(self.ungranted(&who, &refused, lines)))
             }
         };
@@ -432,7 +444,7 @@ impl LoginCheck<'_> {
         let gone = || StepFailure::new(Code::NeedsAuth, "the account is gone", "connect it again");
         let record = record.ok_or_else(gone)?;
         self.sent.lock().clone_from(&record.source.resource);
-        if self.refresh {
+        if self.options.refresh {
             let renewed = manager.refresh(key, true).await.map_err(stored)?;
             let renewed = renewed.ok_or_else(gone)?;
             let next = renewed.next_at.map_or_else(|| "never".to_owned(), rfc3339);

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::step::{Redactor, StepDetail, StepFailure, Steps};
-use crate::cli::{exit, ui};
+use crate::cli::{exit, ui, unknown_provider};
 use pleiades_core::error::Code;
-use pleiades_descriptor::reader::{Kind, Node, Pos, near, reference_names, resolved_tree};
+use pleiades_descriptor::reader::{Kind, Node, Pos, reference_names, resolved_tree};
 use pleiades_descriptor::{Auth, Descriptor, DescriptorFile, Fault, ReadContext, Severity};
 
 #[derive(Debug)]
@@ -33,17 +33,8 @@ impl DescriptorSource {
         pleiades_descriptor::mark_duplicates(&mut reads);
         let names: Vec<String> = reads.iter().map(name).collect();
         let Some(at) = names.iter().position(|name| name == provider) else {
-            let near = near(provider, names.iter().map(String::as_str));
-            let near: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
-            let hint = match near.as_slice() {
-                [] => "`pleiades check` lists what is there".to_owned(),
-                near => format!("did you mean {}", near.join(" or ")),
-            };
-            let asked = pleiades_core::text::printable(provider, 64);
-            ui::fail(format_args!(
-                "no descriptor in {} has the id `{asked}`; {hint}",
-                folder.display()
-            ));
+            let names = names.iter().map(String::as_str);
+            ui::fail(unknown_provider(folder, provider, names));
             return Err(exit::USAGE);
         };
         let read = reads.swap_remove(at);

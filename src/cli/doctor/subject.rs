@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::oauth::LoginCheck;
+use super::oauth::{LoginCheck, LoginOptions};
 use super::step::{StepDetail, StepFailure, Steps};
 use super::{network, program, protocol};
 use crate::app::App;
@@ -91,12 +91,12 @@ impl Subject {
         })
     }
 
-    pub(super) async fn examine(mut self, app: &App, steps: &mut Steps, refresh: bool) {
+    pub(super) async fn examine(mut self, app: &App, steps: &mut Steps, login: LoginOptions) {
         let provider = Arc::clone(&self.provider);
         let profile = match &provider.endpoint.target {
             Transport::Http { url, tls, .. } => {
                 if self.reach(steps, url, tls.clone()).await {
-                    self.log_in(app, steps, refresh).await;
+                    self.log_in(app, steps, login).await;
                     let began = Instant::now();
                     let probed = self.probed(&self.provider.endpoint).await;
                     self.report_protocol(steps, began, probed)
@@ -131,7 +131,7 @@ impl Subject {
     }
 
     /// The steps of tokens; what they end in is put on the requests of the steps after them.
-    async fn log_in(&mut self, app: &App, steps: &mut Steps, refresh: bool) {
+    async fn log_in(&mut self, app: &App, steps: &mut Steps, login: LoginOptions) {
         let Some(connection) = &self.connection else {
             return;
         };
@@ -141,14 +141,14 @@ impl Subject {
             app,
             connection,
             loaded: loaded.is_some_and(|loaded| loaded.provider(&connection.provider).is_some()),
-            refresh,
+            options: login,
             sent: Mutex::default(),
         };
         if let Some(signature) = login.examine(steps).await {
             self.identity.signature = signature;
             self.is_signed = true;
         }
-        let is_renewed = refresh && steps.is_ok("refresh");
+        let is_renewed = login.options.refresh && steps.is_ok("refresh");
         self.renewed = is_renewed.then(|| login.sent.into_inner());
     }
 

@@ -124,6 +124,7 @@ impl Builder {
         for (name, text) in &self.descriptors {
             std::fs::write(providers.join(name), text).unwrap();
         }
+        std::fs::create_dir(folder.path().join("run")).unwrap();
         let (listen, admin) = (free_port(), free_port());
         let settings = format!(
             "listen: 127.0.0.1:{listen}\nadmin: 127.0.0.1:{admin}\nshutdown: {{ drain: 0s, grace: 5s }}\n{}",
@@ -141,6 +142,7 @@ impl Builder {
             .current_dir(folder.path())
             .env("XDG_DATA_HOME", folder.path().join("data"))
             .env("XDG_CONFIG_HOME", folder.path().join("config"))
+            .env("XDG_RUNTIME_DIR", folder.path().join("run"))
             .env(
                 "RUST_LOG",
                 std::env::var("TEST_LOG").unwrap_or_else(|_| "warn".to_owned()),

@@ -73,6 +73,14 @@ pub fn file(explicit: Option<&Path>) -> Option<PathBuf> {
     explicit.map(Path::to_path_buf).or_else(find)
 }
 
+/// The folder of what is true only while a process of this user runs: `$XDG_RUNTIME_DIR`, which has to be
+/// absolute (XDG Base Directory Specification); `None` where the system gives none.
+#[must_use]
+pub fn runtime_folder() -> Option<PathBuf> {
+    let named = environment()("XDG_RUNTIME_DIR").map(PathBuf::from);
+    named.filter(|folder| folder.is_absolute())
+}
+
 fn find() -> Option<PathBuf> {
     let here = PathBuf::from(FILE);
     if exists(&here) {

@@ -263,7 +263,7 @@ impl ListAssembly {
     /// credential that may pass takes nothing away that was read before.
     const fn is_fatal(&self, code: Code) -> bool {
         match code {
-            Code::UpstreamUnreachable | Code::UnsupportedRevision => true,
+            Code::UpstreamUnreachable | Code::UnsupportedRevision | Code::ShuttingDown => true,
             Code::CredentialStore | Code::CredentialTimeout => !self.listed,
             _ => code.is_of_credentials(),
         }

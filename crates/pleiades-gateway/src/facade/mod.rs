@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod definition;
+pub mod misfit;
 pub mod plan;
 pub mod repairs;
 

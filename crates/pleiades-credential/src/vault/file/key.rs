@@ -219,7 +219,11 @@ pub fn read_or_make(file: &Path) -> io::Result<Secret> {
     read(file)
 }
 
-pub(super) fn read(file: &Path) -> io::Result<Secret> {
+/// The key in a file.
+///
+/// # Errors
+/// When there is none, others may read or replace it, or it is too short.
+pub fn read(file: &Path) -> io::Result<Secret> {
     check_private(file)?;
     check_folder(file)?;
     if fs::metadata(file)?.len() > LARGEST {

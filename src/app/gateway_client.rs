@@ -1,0 +1,198 @@
+//! Asks a gateway that runs on this machine, as its local caller.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderName, HeaderValue};
+use serde_json::{Map, Value};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use url::Url;
+
+use super::runtime_file::RunningGateway;
+use pleiades_core::error::{Code, Error};
+use pleiades_core::signature::Signature;
+use pleiades_core::web::{AddressPolicy, HttpClient as _};
+use pleiades_credential::vault::file::key;
+use pleiades_descriptor::settings::Settings;
+use pleiades_mcp::{DeclaredCapabilities, RawObject, Revision};
+use pleiades_upstream::{Call, Endpoint, Identity, Outbound, SessionSharing, Transport, Upstreams};
+
+/// Connecting to a listener of this machine.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Opening a session, with which it waits for no provider.
+const OPENING: Duration = Duration::from_secs(10);
+/// What the admin listener may take to say how a provider is.
+const REASON: Duration = Duration::from_secs(2);
+/// How long the session is kept between two requests.
+const IDLE: Duration = Duration::from_secs(600);
+/// Questions and notifications that wait to be dropped.
+const EVENTS: usize = 16;
+/// The revision that commands speak, whoever answers them.
+pub(crate) const REVISION: Revision = Revision::NEWEST_LEGACY;
+const ACCOUNT_HEADER: HeaderName = HeaderName::from_static("pleiades-account");
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// What a command asks a gateway for.
+#[derive(Debug)]
+pub(crate) struct ToolViewRequest<'a> {
+    /// The provider whose tools are meant.
+    pub(crate) provider: &'a str,
+    /// The account that is used.
+    pub(crate) account: Option<&'a str>,
+    /// What the caller brings for the provider.
+    pub(crate) keys: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A session in the tool view of one provider.
+#[derive(Debug)]
+pub(crate) struct GatewayClient {
+    control: Runtime,
+    upstreams: Arc<Upstreams>,
+    endpoint: Arc<Endpoint>,
+    identity: Identity,
+    admin: SocketAddr,
+}
+
+impl GatewayClient {
+    /// Opens the session. `None` when the gateway cannot be asked: it serves TLS under a name of its own, it
+    /// lets this caller not in, or does not know the provider; nothing was run then.
+    pub(crate) fn open(
+        settings: &Settings,
+        gateway: &RunningGateway,
+        wanted: ToolViewRequest<'_>,
+    ) -> Option<Self> {
+        let endpoint = Arc::new(endpoint(settings, gateway, wanted)?);
+        let control = super::control().ok()?;
+        let upstreams = Upstreams::new(control.handle().clone(), Vec::new());
+        let local = settings.access.local();
+        let client = Self {
+            control,
+            upstreams,
+            endpoint,
+            identity: Identity {
+                tenant: local.tenant.into(),
+                user: local.user.into(),
+                signature: Arc::new(Signature::default()),
+                session: None,
+            },
+            admin: gateway.admin,
+        };
+        let probe = client.upstreams.probe(&client.endpoint, &client.identity);
+        let opened = client.control.block_on(async { timeout(OPENING, probe).await });
+        let why = match opened {
+            Ok(Ok(_)) => return Some(client),
+            Ok(Err(error)) => error.in_full(),
+            Err(_elapsed) => "it does not answer".to_owned(),
+        };
+        tracing::info!(address = %gateway.address, why, "the gateway that runs cannot be asked");
+        client.close(Duration::ZERO);
+        None
+    }
+
+    /// The runtime that requests run on.
+    pub(crate) const fn control(&self) -> &Runtime {
+        &self.control
+    }
+
+    /// One request. Whatever the provider asks meanwhile is cancelled: nobody is there to be asked.
+    pub(crate) async fn request(
+        &self,
+        method: &'static str,
+        params: &Map<String, Value>,
+        within: Duration,
+    ) -> Result<Value, Error> {
+        let mut given = RawObject::new();
+        params.iter().for_each(|(name, value)| given.put(name, value));
+        let (events, mut said) = mpsc::channel(EVENTS);
+        let call = Call {
+            declared: DeclaredCapabilities::all(),
+            events: Some(events),
+            ..Call::new(method, given, REVISION, Instant::now() + within)
+        };
+        let request = self.upstreams.request(&self.endpoint, &self.identity, call);
+        tokio::pin!(request);
+        let result = loop {
+            tokio::select! {
+                result = &mut request => break result?,
+                // Dropped, a question is answered as by somebody who closes it.
+                Some(_) = said.recv() => {}
+            }
+        };
+        serde_json::from_str(result.get())
+            .map_err(|cause| Error::new(Code::Internal, "the gateway's answer is no JSON").because(cause))
+    }
+
+    /// Why the gateway cannot serve a provider, as its admin listener says to whoever is on this machine.
+    pub(crate) fn reason(&self, provider: &str) -> Option<String> {
+        let request = http::Request::get(format!("http://{}/providers", self.admin));
+        let request = request.body(Vec::new()).ok()?;
+        let reach = AddressPolicy {
+            private: true,
+            loopback: true,
+            ca: None,
+        };
+        let web = Outbound::new(Arc::clone(self.upstreams.resolver()));
+        let asked = timeout(REASON, web.send(&reach, request));
+        let answer = self.control.block_on(asked).ok()?.ok()?;
+        let report: Value = serde_json::from_slice(answer.body()).ok()?;
+        let mut entries = report.get("providers")?.as_array()?.iter();
+        let entry = entries.find(|entry| entry.get("id").is_some_and(|id| id == provider))?;
+        entry.get("reason")?.as_str().map(str::to_owned)
+    }
+
+    /// Ends the session.
+    pub(crate) fn close(self, within: Duration) {
+        self.control.block_on(self.upstreams.shutdown(within));
+        self.control.shutdown_background();
+    }
+}
+
+/// The tool view of the provider, with what proves who asks.
+fn endpoint(settings: &Settings, gateway: &RunningGateway, wanted: ToolViewRequest<'_>) -> Option<Endpoint> {
+    // Its certificate names it as others reach it, not as this machine does.
+    if settings.tls.is_some() || !is_id(wanted.provider) {
+        return None;
+    }
+    let mut headers = wanted.keys;
+    if settings.access.names_callers() {
+        let key = key::read(&super::local_key_file(settings)?).ok()?;
+        headers.push((API_KEY, secret(key.expose())?));
+    }
+    if let Some(account) = wanted.account {
+        headers.push((ACCOUNT_HEADER, HeaderValue::from_bytes(account.as_bytes()).ok()?));
+    }
+    let url = Url::parse(&format!("http://{}/tools/{}", gateway.address, wanted.provider)).ok()?;
+    Some(Endpoint {
+        provider: Arc::from(wanted.provider),
+        digest: [0; 32],
+        target: Transport::Http {
+            url,
+            headers,
+            tls: None,
+            allow_private: true,
+            allow_loopback: true,
+            sse: false,
+        },
+        revision: Some(REVISION),
+        share: SessionSharing::User,
+        connect: CONNECT,
+        call: OPENING,
+        idle: IDLE,
+    })
+}
+
+/// Whether a provider can have this id, which stands in the URL as it is; others would name another view.
+fn is_id(text: &str) -> bool {
+    let is_word =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    !text.is_empty() && text.bytes().all(is_word) && !text.starts_with("s_")
+}
+
+fn secret(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}

@@ -1,0 +1,379 @@
+//! Commands that do one thing and end: quiet, the same exit codes for the same trouble, and beside a gateway
+//! of the same settings answered by it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use super::world::{FakeServer, World, free_port};
+
+/// A server that notes each of its starts in the file `starts` beside it.
+const COUNTED: &str = r#"
+import json, os, sys
+open("starts", "a").write("x")
+for line in sys.stdin:
+    message = json.loads(line)
+    if "id" not in message: continue
+    method, result = message["method"], None
+    if method == "initialize":
+        result = {"protocolVersion": message["params"]["protocolVersion"], "capabilities": {"tools": {}}, "serverInfo": {"name": "py", "version": "0"}}
+    elif method == "tools/list":
+        say = {"type": "object", "properties": {"text": {"type": "string"}, "times": {"type": "integer"}}, "required": ["text"]}
+        result = {"tools": [{"name": "say", "description": "Says it.", "inputSchema": say}, {"name": "fail", "inputSchema": {"type": "object"}}]}
+    elif method == "tools/call":
+        fails = message["params"]["name"] == "fail"
+        result = {"content": [{"type": "text", "text": json.dumps(message["params"]["arguments"])}], "isError": fails}
+    answer = {"jsonrpc": "2.0", "id": message["id"]}
+    if result is None: answer["error"] = {"code": -32601, "message": "no"}
+    else: answer["result"] = result
+    print(json.dumps(answer), flush=True)
+"#;
+const PROCESS: &str = "upstream: { command: [python3, server.py] }\nauth: { none: {} }\n";
+
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+/// A command in a world's folder, with its settings, data and runtime folder.
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pleiades"));
+    command
+        .args(args)
+        .current_dir(folder)
+        .env("XDG_DATA_HOME", folder.join("data"))
+        .env("XDG_CONFIG_HOME", folder.join("config"))
+        .env("XDG_RUNTIME_DIR", folder.join("run"))
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null());
+    command
+}
+
+async fn ended(mut command: Command) -> Ended {
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ended {
+        code: output.status.code(),
+        out: text(&output.stdout),
+        err: text(&output.stderr),
+    }
+}
+
+async fn run(folder: &Path, args: &[&str]) -> Ended {
+    ended(command(folder, args)).await
+}
+
+/// The same in a runtime folder where nobody runs.
+async fn alone(folder: &Path, args: &[&str]) -> Ended {
+    let elsewhere = folder.join("elsewhere");
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    let mut command = command(folder, args);
+    command.env("XDG_RUNTIME_DIR", elsewhere);
+    ended(command).await
+}
+
+fn starts(world: &World) -> usize {
+    std::fs::read_to_string(world.providers().join("starts")).map_or(0, |text| text.len())
+}
+
+fn notes(folder: &Path) -> Vec<PathBuf> {
+    let found = std::fs::read_dir(folder.join("run/pleiades"))
+        .into_iter()
+        .flatten();
+    found.map(|entry| entry.unwrap().path()).collect()
+}
+
+async fn counted(settings: &str) -> World {
+    let world = World::builder()
+        .settings(settings)
+        .descriptor("py", PROCESS)
+        .launch();
+    std::fs::write(world.providers().join("server.py"), COUNTED).unwrap();
+    world.until_state("py", "ready").await;
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_a_gateway_commands_start_nothing_and_print_the_same() {
+    let world = counted("").await;
+    let folder = world.folder.path();
+    let before = starts(&world);
+    let asked = [
+        &["tools", "py"][..],
+        &["tools", "py", "--json"],
+        &["call", "py", "say", r#"{"text":"hi"}"#],
+        &["call", "py", "say", r#"{"text":"hi"}"#, "--json"],
+        &["call", "py", "say", r#"{"txt":"hi"}"#],
+        &["call", "py", "sai"],
+        &["call", "py", "fail"],
+        &["tools", "nope"],
+    ];
+    let mut by_gateway = Vec::new();
+    for args in asked {
+        by_gateway.push(run(folder, args).await);
+    }
+    assert_eq!(starts(&world), before, "the gateway's own process answered");
+    for (args, other) in asked.into_iter().zip(by_gateway) {
+        let own = alone(folder, args).await;
+        assert_eq!(
+            (own.code, &own.out, &own.err),
+            (other.code, &other.out, &other.err),
+            "{args:?}"
+        );
+    }
+    assert!(starts(&world) > before, "alone a command starts its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_notes_where_it_runs_and_takes_that_back_at_its_end() {
+    let mut world = World::builder().start().await;
+    let folder = world.folder.path().to_owned();
+    let files = notes(&folder);
+    assert_eq!(files.len(), 1, "{files:?}");
+    let note: Value = serde_json::from_slice(&std::fs::read(&files[0]).unwrap()).unwrap();
+    let address = world.base.trim_start_matches("http://");
+    let admin = world.admin.trim_start_matches("http://");
+    let pid = world.process.as_ref().unwrap().id();
+    assert_eq!(
+        (&note["address"], &note["admin"], &note["pid"]),
+        (&json!(address), &json!(admin), &json!(pid))
+    );
+    let mode = |path: &Path| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!(
+        (mode(&files[0]), mode(files[0].parent().unwrap())),
+        (0o600, 0o700)
+    );
+    world.terminate();
+    let mut process = world.process.take().unwrap();
+    tokio::task::spawn_blocking(move || process.wait())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(notes(&folder), Vec::<PathBuf>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_was_killed_is_not_asked() {
+    let mut world = counted("").await;
+    let before = starts(&world);
+    let mut process = world.process.take().unwrap();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let folder = world.folder.path();
+    assert_eq!(notes(folder).len(), 1, "its note is still there");
+    let called = run(folder, &["call", "py", "say", r#"{"text":"hi"}"#]).await;
+    assert_eq!(
+        (called.code, called.out.trim()),
+        (Some(0), r#"{"text": "hi"}"#),
+        "{}",
+        called.err
+    );
+    assert_eq!(starts(&world), before + 1, "the command's own process answered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_keys_a_command_proves_itself_by_the_key_of_the_local_caller() {
+    let digest = "0".repeat(64);
+    let access = |local: &str| {
+        format!("access: {{ {local}api_keys: [{{ name: ci, tenant: t, user: u, sha256: \"{digest}\" }}] }}\n")
+    };
+    let call = ["call", "py", "say", r#"{"text":"hi"}"#];
+    let world = counted(&access("local: { tenant: default, user: ann }, ")).await;
+    let before = starts(&world);
+    let called = run(world.folder.path(), &call).await;
+    assert_eq!(
+        (called.code, called.out.trim()),
+        (Some(0), r#"{"text": "hi"}"#),
+        "{}",
+        called.err
+    );
+    assert_eq!(starts(&world), before);
+    let other = run(world.folder.path(), &["--user", "bob", "tools", "py"]).await;
+    assert_eq!(other.code, Some(0), "{}", other.err);
+    assert_eq!(
+        starts(&world),
+        before + 1,
+        "somebody else is not the gateway's local caller"
+    );
+    let world = counted(&access("")).await;
+    let before = starts(&world);
+    let called = run(world.folder.path(), &call).await;
+    assert_eq!(
+        (called.code, called.out.trim()),
+        (Some(0), r#"{"text": "hi"}"#),
+        "{}",
+        called.err
+    );
+    assert_eq!(starts(&world), before + 1, "who has no key works alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthy_run_writes_no_line_and_a_failing_one_says_what_failed() {
+    let fake = FakeServer::start(&["2025-11-25"]).await;
+    let dead = format!(
+        "upstream: {{ url: 'http://127.0.0.1:{}/mcp' }}\nauth: {{ none: {{}} }}\n",
+        free_port()
+    );
+    let dies = "upstream: { command: [sh, -c, 'echo no DATABASE_URL >&2; exit 3'] }\nauth: { none: {} }\n";
+    let builder = World::builder().provider("one", &fake).descriptor("dead", &dead);
+    let world = builder.descriptor("dies", dies).start().await;
+    let folder = world.folder.path();
+    for args in [
+        &["tools", "one"][..],
+        &["call", "one", "echo", r#"{"text":"hi"}"#],
+        &["accounts"],
+        &["check"],
+        &["explain", "69"],
+    ] {
+        for ended in [run(folder, args).await, alone(folder, args).await] {
+            assert_eq!(ended.code, Some(0), "{args:?}: {}", ended.err);
+            let is_word =
+                |line: &str| line.starts_with("nothing is connected yet") || line.contains("warning:");
+            let logged: Vec<&str> = ended.err.lines().filter(|line| !is_word(line)).collect();
+            assert!(
+                !ended.err.contains('{') && !ended.err.contains("degraded"),
+                "{args:?}: {}",
+                ended.err
+            );
+            assert!(args[0] == "check" || logged.is_empty(), "{args:?}: {logged:?}");
+        }
+    }
+    for (id, cause) in [("dead", "onnect"), ("dies", "no DATABASE_URL")] {
+        for ended in [
+            run(folder, &["tools", id]).await,
+            alone(folder, &["tools", id]).await,
+        ] {
+            assert_eq!((ended.code, ended.out.as_str()), (Some(69), ""), "{}", ended.err);
+            assert!(
+                ended.err.starts_with("error: ") && ended.err.contains(cause),
+                "{}",
+                ended.err
+            );
+            assert!(ended.err.lines().count() <= 2, "{}", ended.err);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_ends_on_purpose_is_not_called_degraded() {
+    let world = counted("").await;
+    let mut command = command(world.folder.path(), &["tools", "py"]);
+    command
+        .env("XDG_RUNTIME_DIR", world.folder.path())
+        .env("RUST_LOG", "info");
+    let ended = ended(command).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.contains("provider is ready"), "{}", ended.err);
+    assert!(!ended.err.contains("WARN"), "{}", ended.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_that_do_not_fit_are_explained_and_nothing_is_sent() {
+    let world = counted("").await;
+    let folder = world.folder.path();
+    let refused = run(folder, &["call", "py", "say", r#"{"txt":"hi","times":"x"}"#]).await;
+    assert_eq!((refused.code, refused.out.as_str()), (Some(64), ""));
+    for part in [
+        "nothing was run",
+        "arguments.text: missing, expected string",
+        "arguments.txt: no such parameter, did you mean `text`",
+        "arguments.times: got \"x\", expected integer",
+        "pleiades call py say '{\"text\":",
+    ] {
+        assert!(refused.err.contains(part), "{part}: {}", refused.err);
+    }
+    let unknown = run(folder, &["call", "py", "sai"]).await;
+    assert_eq!(unknown.code, Some(64));
+    assert!(unknown.err.contains("did you mean `say`"), "{}", unknown.err);
+}
+
+/// Descriptors of providers that fail in one way each.
+async fn troubled(fake: &FakeServer, login: &FakeServer) -> World {
+    login.knobs.refuses.store(true, Ordering::SeqCst);
+    let dead = format!(
+        "upstream: {{ url: 'http://127.0.0.1:{}/mcp' }}\nauth: {{ none: {{}} }}\n",
+        free_port()
+    );
+    let limited = "auth: { none: {} }\nlimits: { rate: [{ requests: 1, every: 1h, per: provider }] }\n";
+    World::builder()
+        .provider("one", fake)
+        .provider_with("off", fake, "enabled: false\nauth: { none: {} }\n")
+        .provider_with("limited", fake, limited)
+        .provider_with("mail", login, "auth: { oauth: {} }\n")
+        .descriptor("dead", &dead)
+        .descriptor(
+            "broken",
+            "upstream: { url: 'http://127.0.0.1:1/mcp', odd: 1 }\nauth: { none: {} }\n",
+        )
+        .start()
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_trouble_ends_every_command_with_the_same_exit_code() {
+    let (fake, login) = (
+        FakeServer::start(&["2025-11-25"]).await,
+        FakeServer::start(&["2025-11-25"]).await,
+    );
+    let world = troubled(&fake, &login).await;
+    let folder = world.folder.path();
+    let first = run(folder, &["call", "limited", "echo", r#"{"text":"hi"}"#]).await;
+    assert_eq!(first.code, Some(0), "{}", first.err);
+    let table: &[(&[&str], i32)] = &[
+        (&["tools", "nope"], 64),
+        (&["call", "nope", "echo"], 64),
+        (&["doctor", "nope"], 64),
+        (&["connect", "nope", "--no-browser"], 64),
+        (&["accounts", "default", "nope", "a"], 64),
+        (&["connect", "one", "--no-browser"], 64),
+        (&["call", "one", "nope"], 64),
+        (&["call", "one", "echo", "[]"], 64),
+        (&["tools", "one", "--account", "a\nb"], 64),
+        (&["explain", "nope"], 64),
+        (&["tools", "off"], 69),
+        (&["tools", "broken"], 69),
+        (&["tools", "dead"], 69),
+        (&["call", "dead", "echo"], 69),
+        (&["doctor", "dead"], 69),
+        (&["call", "mail", "echo"], 69),
+        (&["doctor", "broken"], 69),
+        (&["call", "limited", "echo", r#"{"text":"hi"}"#], 75),
+    ];
+    let mut wrong = BTreeMap::new();
+    for (args, code) in table {
+        let by_gateway = run(folder, args).await;
+        if by_gateway.code != Some(*code) {
+            wrong.insert(
+                format!("{args:?} by the gateway"),
+                (by_gateway.code, by_gateway.err),
+            );
+        }
+        // Its own count of calls begins anew.
+        if *code != 75 {
+            let own = alone(folder, args).await;
+            if own.code != Some(*code) {
+                wrong.insert(format!("{args:?} alone"), (own.code, own.err));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    std::fs::write(folder.join("pleiades.yaml"), "listen: nowhere\n").unwrap();
+    for args in [
+        &["serve"][..],
+        &["tools", "one"],
+        &["accounts"],
+        &["doctor", "one"],
+    ] {
+        assert_eq!(run(folder, args).await.code, Some(78), "{args:?}");
+    }
+    assert_eq!(run(folder, &["check"]).await.code, Some(64));
+}

@@ -135,7 +135,7 @@ impl GatewayClient {
             ca: None,
         };
         let web = Outbound::new(Arc::clone(self.upstreams.resolver()));
-        let asked = timeout(REASON, web.send(&reach, request));
+        let asked = async { timeout(REASON, web.send(&reach, request)).await };
         let answer = self.control.block_on(asked).ok()?.ok()?;
         let report: Value = serde_json::from_slice(answer.body()).ok()?;
         let mut entries = report.get("providers")?.as_array()?.iter();

@@ -90,10 +90,8 @@ fn notes(folder: &Path) -> Vec<PathBuf> {
 }
 
 async fn counted(settings: &str) -> World {
-    let world = World::builder()
-        .settings(settings)
-        .descriptor("py", PROCESS)
-        .launch();
+    let builder = World::builder().settings(settings);
+    let world = builder.descriptor("py", PROCESS).start().await;
     std::fs::write(world.providers().join("server.py"), COUNTED).unwrap();
     world.until_state("py", "ready").await;
     world

@@ -106,7 +106,7 @@ impl GatewayClient {
     ) -> Result<Value, Error> {
         let mut given = RawObject::new();
         params.iter().for_each(|(name, value)| given.put(name, value));
-        let (events, mut said) = mpsc::channel(EVENTS);
+        let (events, mut beside) = mpsc::channel(EVENTS);
         let call = Call {
             declared: DeclaredCapabilities::all(),
             events: Some(events),
@@ -118,7 +118,7 @@ impl GatewayClient {
             tokio::select! {
                 result = &mut request => break result?,
                 // Dropped, a question is answered as by somebody who closes it.
-                Some(_) = said.recv() => {}
+                Some(_) = beside.recv() => {}
             }
         };
         serde_json::from_str(result.get())

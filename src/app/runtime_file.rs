@@ -21,11 +21,8 @@ use pleiades_descriptor::settings::{LoadedSettings, Overrides, runtime_folder};
 /// Longest file that is read, in bytes.
 const MAX_FILE: u64 = 4 * 1_024;
 
-/// When a process began, as its kernel counts.
-#[cfg(target_os = "linux")]
+/// When a process began, as its system counts.
 type StartTime = u64;
-#[cfg(not(target_os = "linux"))]
-type StartTime = String;
 
 /// A gateway that runs, as it describes itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +61,7 @@ impl RunningGateway {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
         let lives = pid.is_some_and(|pid| test_kill_process(pid).is_ok());
         lives
-            && start_time(self.pid).as_ref() == Some(&self.started)
+            && start_time(self.pid) == Some(self.started)
             && [self.address, self.admin].into_iter().all(is_of_this_machine)
     }
 
@@ -250,7 +247,7 @@ fn started_of(stat: &str) -> Option<StartTime> {
     fields.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// When a process began, to the second, in the words of `ps(1)`.
+/// When a process began, to the second: a number made of the words of `ps(1)`.
 #[cfg(not(target_os = "linux"))]
 fn start_time(pid: u32) -> Option<StartTime> {
     let output = std::process::Command::new("/bin/ps")
@@ -259,8 +256,9 @@ fn start_time(pid: u32) -> Option<StartTime> {
         .env("TZ", "UTC")
         .output()
         .ok()?;
-    let started = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-    (!started.is_empty()).then_some(started)
+    let words = output.stdout.trim_ascii();
+    let number = |number: u64, byte: &u8| number.wrapping_mul(31).wrapping_add(u64::from(*byte));
+    (!words.is_empty()).then(|| words.iter().fold(0, number))
 }
 
 #[cfg(test)]

@@ -329,8 +329,10 @@ pub(crate) fn until_signal<T>(app: &App, work: impl Future<Output = T>) -> Optio
 fn until_signal_on<T>(runtime: &tokio::runtime::Runtime, work: impl Future<Output = T>) -> Option<T> {
     runtime.block_on(async {
         tokio::select! {
-            done = work => Some(done),
+            // Signals first: the work may start a process, which has to be ended then.
+            biased;
             () = app::termination_signal() => None,
+            done = work => Some(done),
         }
     })
 }

@@ -143,14 +143,14 @@ impl ProviderAccess {
 }
 
 /// An answer, and why it is a failure.
-type Answered = (Result<Value, CommandError>, Option<String>);
+type OwnAnswer = (Result<Value, CommandError>, Option<String>);
 
 /// One request that this process answers itself.
 fn ask_own(
     app: &App,
     provider: &str,
     (method, params): (&str, &Map<String, Value>),
-) -> Result<Answered, CommandError> {
+) -> Result<OwnAnswer, CommandError> {
     let services = app.services();
     let scope = Scope::new(View::Tool, Some(Arc::from(provider)));
     let snapshot = services.exchange.snapshot(&scope, &services.principal);

@@ -79,19 +79,8 @@ impl RuntimeFile {
     /// The file of these settings. Without a settings file, or with another folder of descriptors than the
     /// settings name, the folder tells gateways apart.
     pub(crate) fn of(loaded: &LoadedSettings, overrides: &Overrides) -> Self {
-        let providers = absolute(&loaded.settings.providers);
-        let providers = providers.as_os_str().as_bytes();
-        let identity = match &loaded.file {
-            Some(file) => {
-                let mut identity = absolute(file).as_os_str().as_bytes().to_vec();
-                if overrides.providers.is_some() {
-                    identity.push(0);
-                    identity.extend_from_slice(providers);
-                }
-                identity
-            }
-            None => [b"\0", providers].concat(),
-        };
+        let providers = &loaded.settings.providers;
+        let identity = identity(loaded.file.as_deref(), providers, overrides.providers.is_some());
         let given = runtime_folder().filter(|folder| folder.is_dir());
         let is_own = given.is_none();
         let runtime =
@@ -166,6 +155,17 @@ impl RuntimeFile {
         let runtime = self.is_own.then(|| self.runtime.clone());
         runtime.into_iter().chain([self.folder()]).collect()
     }
+}
+
+/// What tells the gateways of one user apart.
+fn identity(file: Option<&Path>, providers: &Path, is_override: bool) -> Vec<u8> {
+    let providers = absolute(providers);
+    let providers = [b"\0", providers.as_os_str().as_bytes()].concat();
+    let mut identity = file.map_or_else(Vec::new, |file| absolute(file).as_os_str().as_bytes().to_vec());
+    if file.is_none() || is_override {
+        identity.extend_from_slice(&providers);
+    }
+    identity
 }
 
 /// Refuses a folder that is a link, another user's, or open to others.
@@ -266,7 +266,6 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
-    use pleiades_descriptor::settings::Settings;
 
     const ADDRESS: &str = "0.0.0.0:8787";
 
@@ -292,23 +291,6 @@ mod tests {
         let mut value = serde_json::from_slice(&fs::read(file.path()).unwrap()).unwrap();
         change(&mut value);
         fs::write(file.path(), value.to_string()).unwrap();
-    }
-
-    fn name(file: Option<&Path>, providers: &Path, is_override: bool) -> String {
-        let loaded = LoadedSettings {
-            settings: Settings {
-                providers: providers.to_owned(),
-                ..Settings::default()
-            },
-            file: file.map(Path::to_owned),
-            providers_at: None,
-            faults: Vec::new(),
-        };
-        let overrides = Overrides {
-            providers: is_override.then(|| providers.to_owned()),
-            ..Overrides::default()
-        };
-        RuntimeFile::of(&loaded, &overrides).name
     }
 
     #[test]
@@ -394,26 +376,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let base = folder.path().canonicalize().unwrap();
         let (settings, providers) = (base.join("pleiades.yaml"), base.join("providers.d"));
-        let by_path = name(Some(&settings), &providers, false);
-        assert_eq!(
-            by_path,
-            format!("{}.json", sha256_hex(settings.as_os_str().as_bytes())),
-            "the hash of the path"
-        );
+        let by_path = identity(Some(&settings), &providers, false);
+        assert_eq!(by_path, settings.as_os_str().as_bytes(), "the path alone");
         let link = base.join("link");
         symlink(&base, &link).unwrap();
-        assert_eq!(
-            name(Some(&link.join("pleiades.yaml")), &providers, false),
-            by_path
-        );
+        let linked = link.join("pleiades.yaml");
+        assert_eq!(identity(Some(&linked), &providers, false), by_path);
         let others = [
-            name(Some(&settings), &base.join("other.d"), true),
-            name(Some(&settings), &providers, true),
-            name(None, &providers, true),
-            name(None, &base.join("other.d"), true),
+            identity(Some(&settings), &base.join("other.d"), true),
+            identity(Some(&settings), &providers, true),
+            identity(None, &providers, true),
+            identity(None, &base.join("other.d"), true),
         ];
         assert!(!others.contains(&by_path));
-        assert_eq!(name(None, &providers, true), name(None, &providers, false));
+        assert_eq!(
+            identity(None, &providers, true),
+            identity(None, &providers, false)
+        );
         let distinct: std::collections::BTreeSet<_> = others.iter().collect();
         assert_eq!(distinct.len(), others.len());
     }

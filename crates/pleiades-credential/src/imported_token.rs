@@ -191,6 +191,7 @@ impl ImportedToken {
             connected_at: now,
             unanswered: false,
             refusal: None,
+            missed: None,
         };
         manager.connect(key, record).await.map_err(ImportError::Store)
     }

@@ -46,6 +46,9 @@ pub struct AccountRecord {
     /// connect again, and the server is asked now and then.
     #[serde(default)]
     pub refusal: Option<TokenRefusal>,
+    /// The last renewal that brought nothing, until one succeeds.
+    #[serde(default)]
+    pub missed: Option<MissedRenewal>,
     /// When it was made the default last, in unix milliseconds; 0 never. The user's default is the
     /// account with the largest.
     #[serde(default)]
@@ -76,6 +79,17 @@ pub struct TokenRefusal {
     pub error: Option<String>,
     /// One sentence: lowercase, no full stop, no secret.
     pub why: String,
+}
+
+/// A renewal that brought nothing, and is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissedRenewal {
+    /// When, in unix seconds.
+    pub at: u64,
+    /// Why, for whoever runs the gateway: lowercase, no full stop, no secret.
+    pub why: String,
+    /// When a gateway that runs tries again, in unix seconds.
+    pub again: u64,
 }
 
 /// Where tokens come from: enough to redeem, revoke and describe without asking anybody again.

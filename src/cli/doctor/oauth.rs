@@ -426,7 +426,9 @@ impl LoginCheck<'_> {
             }
             GrantError::Ambiguous { .. } => format!("run `pleiades accounts default {id} ACCOUNT`"),
             GrantError::Unavailable { .. } => "look at the store".to_owned(),
-            GrantError::Waiting { .. } => "try again in a moment".to_owned(),
+            GrantError::Waiting { .. } => {
+                "see that the authorization server is reached from here: it is asked again by itself".to_owned()
+            }
         };
         let error = refused.error(self.connection);
         StepFailure {
@@ -470,11 +472,19 @@ impl LoginCheck<'_> {
                         },
                     )
                 }
-                RefreshOutcome::Unhealthy => Err(StepFailure::new(
-                    Code::CredentialTimeout,
-                    "the authorization server did not renew it now",
-                    "look at the log for why; it is tried again by itself",
-                )),
+                RefreshOutcome::Unhealthy => {
+                    let record = manager.record(key).await.ok().flatten();
+                    let lines = record.as_ref().map(missed_lines).unwrap_or_default();
+                    Err(StepFailure {
+                        lines,
+                        ..StepFailure::new(
+                            Code::CredentialTimeout,
+                            "the authorization server did not renew it now",
+                            "nothing here: a gateway that runs tries it again by itself; see that the token endpoint is \
+                             reached from here",
+                        )
+                    })
+                }
             };
         }
         self.stands(&record)
@@ -521,8 +531,10 @@ impl LoginCheck<'_> {
         })
     }
 
+    /// How renewals go without being tried.
     fn stands(&self, record: &AccountRecord) -> Result<StepDetail, StepFailure> {
-        if let Some(stopped) = self.stopped(record) {
+        if let Some(mut stopped) = self.stopped(record) {
+            stopped.lines = missed_lines(record);
             return Err(stopped);
         }
         let mut lines = Vec::new();
@@ -534,10 +546,7 @@ impl LoginCheck<'_> {
             };
             lines.push(format!("somebody {what}, for at most {} s", lease.ttl));
         }
-        if record.failures > 0 {
-            let failures = record.failures;
-            lines.push(format!("{failures} rounds of renewals have failed in a row"));
-        }
+        lines.extend(missed_lines(record));
         let Some(ends) = record.tokens.expires_at else {
             let detail =
                 "the access token does not say when it ends: it is renewed when it is refused".to_owned();
@@ -557,7 +566,8 @@ impl LoginCheck<'_> {
         let due = ends.saturating_sub(self.connection.lead.as_secs().min(life / 2));
         let when = if due <= unix_now() { "due now" } else { "due" };
         let detail = format!("{when} {}, at {}", rfc3339(due), record.source.token_endpoint);
-        if record.failures >= 3 {
+        let is_over = record.failures > 0 && ends <= unix_now();
+        if record.failures >= 3 || is_over {
             return Err(StepFailure {
                 code: Code::CredentialTimeout,
                 detail,
@@ -570,6 +580,28 @@ impl LoginCheck<'_> {
         }
         Ok(StepDetail { detail, lines })
     }
+}
+
+/// Until when the token serves, what the last renewals ended with, and when the next is tried; nothing of renewals
+/// that go well.
+fn missed_lines(record: &AccountRecord) -> Vec<String> {
+    if record.failures == 0 && record.refusal.is_none() {
+        return Vec::new();
+    }
+    let now = unix_now();
+    let mut lines = Vec::new();
+    if let Some(ends) = record.tokens.expires_at {
+        let word = if ends <= now { "ended" } else { "ends" };
+        lines.push(format!("the access token {word} {}", rfc3339(ends)));
+    }
+    if let Some(missed) = &record.missed {
+        let (at, why) = (rfc3339(missed.at), &missed.why);
+        lines.push(format!("{} renewals failed in a row, the last at {at}: {why}", record.failures));
+        if record.ended.is_none() {
+            lines.push(format!("a gateway that runs tries again at {}", rfc3339(missed.again)));
+        }
+    }
+    lines
 }
 
 /// Redirect URIs of sign-ins, the one of browsers first, called `what`.

@@ -221,6 +221,7 @@ fn record(
         connected_at: now,
         unanswered: false,
         refusal: None,
+        missed: None,
     })
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{AccountEventKind, CredentialManager, RefreshOutcome, Refreshed, records::within};
 use crate::oauth::{self, OAuthError, OAuthErrorKind, TokenResponse};
-use crate::record::{AccountRecord, EndReason, OAuthClient, TokenRefusal};
+use crate::record::{AccountRecord, EndReason, MissedRenewal, OAuthClient, TokenRefusal};
 use crate::refresh::{
     self, DEADLINE, Effect, FinalState, RecordFacts, RefreshEvent, RefreshTrigger, StateMachine,
     TokenOutcome, back_off,
@@ -182,7 +182,11 @@ impl RefreshTask {
                     refused,
                 } => {
                     let (lost, cause) = (self.unanswered, refused.then(|| self.refusal()).flatten());
-                    let failed = |record: &_| refresh::failed(record, replay, true, lost, cause);
+                    let missed = self.missed();
+                    let failed = |record: &_| AccountRecord {
+                        missed: Some(missed),
+                        ..refresh::failed(record, replay, true, lost, cause)
+                    };
                     self.write(version, failed).await
                 }
                 Effect::Release { version, replay } => {
@@ -213,6 +217,23 @@ impl RefreshTask {
             error: trouble.error.clone(),
             why: trouble.message.clone(),
         })
+    }
+
+    /// What is kept of a renewal that brought nothing: `doctor` shows it, also while no gateway runs.
+    fn missed(&self) -> MissedRenewal {
+        let error = self.error.as_ref();
+        let at = self.manager.clock.unix();
+        let failures = self.record.as_ref().map_or(0, |record| record.failures);
+        let after = error.and_then(|error| error.retry_after).map_or(0, millis);
+        let pause = back_off(failures, BACKGROUND_PAUSE.0, BACKGROUND_PAUSE.1).max(after);
+        MissedRenewal {
+            at,
+            why: error.map_or_else(
+                || "the token endpoint did not answer in time".to_owned(),
+                ToString::to_string,
+            ),
+            again: at + pause.min(BACKGROUND_PAUSE.1) / 1000,
+        }
     }
 
     async fn read(&mut self) -> RefreshEvent {

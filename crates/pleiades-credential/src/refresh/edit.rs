@@ -34,6 +34,7 @@ pub(crate) fn renewed(record: &AccountRecord, issued: &TokenResponse, asked: u64
         unanswered: false,
         ended: None,
         refusal: None,
+        missed: None,
         ..record.clone()
     }
 }

@@ -157,6 +157,7 @@ pub(crate) fn record(account: &str, refresh: &str, now: u64) -> AccountRecord {
         connected_at: now,
         unanswered: false,
         refusal: None,
+        missed: None,
     }
 }
 

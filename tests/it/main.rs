@@ -25,6 +25,7 @@ mod cells;
 mod codes;
 mod connecting;
 mod corpus;
+mod cures;
 mod defects;
 mod definitions;
 mod demo;

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::step::{StepDetail, StepFailure};
 use pleiades_core::error::Code;
 use pleiades_core::secret::Secret;
@@ -25,12 +27,12 @@ pub(super) fn find(
             true => Ok(path.display().to_string().into()),
             false if path.exists() => Err(StepFailure::new(
                 Code::UpstreamUnreachable,
-                format!("{} may not be executed", path.display()),
+                format!("{}: {}", path.display(), words(Errno::ACCESS)),
                 "make it executable: `chmod +x`",
             )),
             false => Err(StepFailure::new(
                 Code::UpstreamUnreachable,
-                format!("{} does not exist", path.display()),
+                format!("{}: {}", path.display(), words(Errno::NOENT)),
                 "correct `upstream.command`; a path is relative to the descriptor's folder",
             )),
         };
@@ -53,10 +55,18 @@ pub(super) fn find(
         let count = folders(&path).count();
         StepFailure::new(
             Code::UpstreamUnreachable,
-            format!("`{name}` is in none of the {count} folders of PATH"),
+            format!(
+                "`{name}`: {}: it is in none of the {count} folders of PATH",
+                words(Errno::NOENT)
+            ),
             format!("install `{name}`, write its whole path in `upstream.command`, or set PATH in `upstream.env`"),
         )
     })
+}
+
+/// What the system says when a program is started that cannot be: as the log has it.
+fn words(errno: Errno) -> std::io::Error {
+    errno.into()
 }
 
 /// The program that runs; on Linux it starts although its file was replaced since.

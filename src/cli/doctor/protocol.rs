@@ -31,6 +31,9 @@ pub(super) fn trouble(error: &Error) -> StepFailure {
             "`upstream.url` must be the MCP endpoint itself; a pinned `upstream.protocol` must fit"
         }
         Code::UpstreamAuth => "put a credential that the server accepts where the descriptor reads it",
+        Code::CredentialTimeout => {
+            "see that the authorization server is reached from here: it is asked again by itself"
+        }
         Code::UpstreamError => "read the provider's message: it is the provider's, not ours",
         _ => {
             let cure = format!("`pleiades explain {}` says what to do", error.code.as_str());

@@ -237,7 +237,15 @@ impl LoginCheck<'_> {
             }),
             Err(fault) => Err(stored(fault)),
         };
-        steps.end("registration", began, found);
+        match found {
+            Err(failure) if failure.code == Code::CredentialStore => {
+                steps.skip(
+                    "registration",
+                    "the credential store does not serve: `vault` says why",
+                );
+            }
+            found => drop(steps.end("registration", began, found)),
+        }
     }
 
     /// The issuer that the secret of the descriptor's client is pinned to.
@@ -427,7 +435,8 @@ impl LoginCheck<'_> {
             GrantError::Ambiguous { .. } => format!("run `pleiades accounts default {id} ACCOUNT`"),
             GrantError::Unavailable { .. } => "look at the store".to_owned(),
             GrantError::Waiting { .. } => {
-                "see that the authorization server is reached from here: it is asked again by itself".to_owned()
+                "see that the authorization server is reached from here: it is asked again by itself"
+                    .to_owned()
             }
         };
         let error = refused.error(self.connection);
@@ -596,9 +605,15 @@ fn missed_lines(record: &AccountRecord) -> Vec<String> {
     }
     if let Some(missed) = &record.missed {
         let (at, why) = (rfc3339(missed.at), &missed.why);
-        lines.push(format!("{} renewals failed in a row, the last at {at}: {why}", record.failures));
+        lines.push(format!(
+            "{} renewals failed in a row, the last at {at}: {why}",
+            record.failures
+        ));
         if record.ended.is_none() {
-            lines.push(format!("a gateway that runs tries again at {}", rfc3339(missed.again)));
+            lines.push(format!(
+                "a gateway that runs tries again at {}",
+                rfc3339(missed.again)
+            ));
         }
     }
     lines

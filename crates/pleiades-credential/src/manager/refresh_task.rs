@@ -228,10 +228,10 @@ impl RefreshTask {
         let pause = back_off(failures, BACKGROUND_PAUSE.0, BACKGROUND_PAUSE.1).max(after);
         MissedRenewal {
             at,
-            why: error.map_or_else(
-                || "the token endpoint did not answer in time".to_owned(),
-                ToString::to_string,
-            ),
+            why: error.map_or_else(String::new, |error| match &error.cause {
+                Some(cause) => format!("{error} ({cause})"),
+                None => error.to_string(),
+            }),
             again: at + pause.min(BACKGROUND_PAUSE.1) / 1000,
         }
     }

@@ -17,7 +17,7 @@ use pleiades_core::telemetry::View;
 use pleiades_core::telemetry::events::RequestDone;
 use pleiades_gateway::catalog::Snapshot;
 use pleiades_gateway::exchange::{
-    Arrived, ConnectCommand, Keys, Outlet, Peer, Record, Reply, Scope, abilities, negotiated, rpc_fault,
+    Arrived, ConnectCommand, Keys, Outlet, Peer, Record, Reply, Scope, abilities, negotiated, rpc_fault_of,
 };
 use pleiades_mcp::{ClientCapabilities, Revision, message};
 
@@ -210,8 +210,16 @@ impl StdioServer {
         }
     }
 
+    /// Refuses a line that is no message for the exchange.
     async fn refuse(&self, id: Option<&pleiades_mcp::Id>, error: &Error, revision: Revision) {
-        self.say(message::error(id, &rpc_fault(error, revision))).await;
+        let request_id = self.app.ids.next();
+        let fault = rpc_fault_of(error, revision, Some(&request_id));
+        let mut done = RequestDone::new(request_id, "stdio");
+        done.view = Some(self.scope.view);
+        done.outcome = error.code.as_str();
+        done.cause = Some(error.cause());
+        done.emit(&self.app.metrics);
+        self.say(message::error(id, &fault)).await;
     }
 
     async fn say(&self, message: Vec<u8>) {

@@ -84,7 +84,7 @@ async fn everywhere(world: &World, id: &str) -> Vec<(&'static str, Ended)> {
 }
 
 /// A client that said nothing yet.
-fn unconnected(world: &World, path: &str) -> TestClient {
+pub fn unconnected(world: &World, path: &str) -> TestClient {
     TestClient {
         http: super::world::http(),
         url: format!("{}{path}", world.base),
@@ -110,7 +110,7 @@ async fn is_counted(world: &World, id: &str, view: &str, outcome: &str) -> bool 
 }
 
 /// A web server that is no MCP server.
-async fn web_server() -> String {
+pub async fn web_server() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let page = || async { ([(CONTENT_TYPE, "text/html")], "<title>Welcome to nginx</title>") };

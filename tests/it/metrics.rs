@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::world::{Authority, Browser, FakeServer, TestClient, World};
+use super::codes::{unconnected, web_server};
+use super::world::authorization::EndpointFault;
+use super::world::{Authority, Browser, FakeServer, TestClient, World, free_port, provider};
 
 /// What the page of metrics says of each, at the beginning, and which have moved since.
 struct MetricsWatch<'a> {
@@ -266,4 +268,288 @@ async fn repairs_are_counted_for_the_client_that_names_itself_in_any_generation(
             format!("pleiades_facade_repairs_total{{client=\"{client}\",kind=\"arguments_hoisted\"}} 1");
         assert!(page.contains(&series), "{series}\n{page}");
     }
+}
+
+/// Outcomes that nothing here moves, each with the reason.
+const UNMOVED: [(&str, &str); 11] = [
+    ("no_match", "a prompt without a model is answered with a menu"),
+    ("confirm_required", "no feature asks for a confirmation yet"),
+    ("budget_exceeded", "no feature has a budget yet"),
+    ("partial", "no feature answers a part yet"),
+    ("unknown_path", "the path names no view: the log alone has it"),
+    ("body_too_slow", "it takes 30 s; a test of the listener has it"),
+    ("account_ambiguous", "tests of accounts have it"),
+    ("call_gone", "tests of parked calls have it"),
+    ("shutting_down", "the metrics end with the process"),
+    ("internal", "a bug"),
+    ("other", "what is outside of the set, of which there is nothing"),
+];
+
+/// Makes requests of one world fail, each in its way.
+struct FailingRequests<'a> {
+    world: &'a World,
+}
+
+impl FailingRequests<'_> {
+    fn client(&self, path: &str, revision: &'static str) -> TestClient {
+        TestClient {
+            revision,
+            ..unconnected(self.world, path)
+        }
+    }
+
+    async fn call(&self, path: &str, name: &str, arguments: Value) -> Value {
+        let params = json!({ "name": name, "arguments": arguments });
+        self.client(path, "2025-11-25")
+            .request("tools/call", params)
+            .await
+    }
+
+    /// Posts a body with headers to a path.
+    async fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) {
+        let mut request = self.world.http.post(format!("{}{path}", self.world.base));
+        let usual = [
+            ("content-type", "application/json"),
+            ("accept", "application/json"),
+        ];
+        let given = |name: &str| headers.iter().any(|(given, _)| *given == name);
+        for (name, value) in usual.iter().filter(|(name, _)| !given(name)).chain(headers) {
+            request = request.header(*name, *value);
+        }
+        request.body(body.to_owned()).send().await.unwrap();
+    }
+
+    /// Requests that are refused by their head or their envelope.
+    async fn refused(&self) {
+        let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+        let long = format!("/mcp?{}", "x".repeat(9_000));
+        let (big, large) = ("x".repeat(70_000), " ".repeat(70_000));
+        for (path, headers, body) in [
+            ("/mcp", &[][..], "{"),
+            ("/mcp", &[], "[]"),
+            ("/mcp", &[], r#"{"jsonrpc":"2.0","id":1,"method":"frobnicate"}"#),
+            (
+                "/mcp",
+                &[],
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}"#,
+            ),
+            ("/mcp", &[], r#"{"jsonrpc":"2.0","id":"none","result":{}}"#),
+            (
+                "/mcp",
+                &[("mcp-protocol-version", "2026-07-28")],
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#,
+            ),
+            ("/mcp", &[("mcp-protocol-version", "1999-01-01")], ping),
+            ("/mcp", &[("mcp-session-id", "made-up")], ping),
+            ("/mcp", &[("accept", "text/html")], ping),
+            ("/mcp", &[("content-type", "text/plain")], ping),
+            ("/mcp", &[("x-big", &big)], ping),
+            ("/mcp", &[("host", "evil.example")], ping),
+            ("/mcp", &[("origin", "http://evil.example")], ping),
+            ("/mcp", &[], &large),
+            ("/mcp/none", &[], ping),
+            (&long, &[], ping),
+        ] {
+            self.post(path, headers, body).await;
+        }
+        let put = self.world.http.put(format!("{}/mcp", self.world.base));
+        put.send().await.unwrap();
+        let listener = self.world.base.trim_start_matches("http://");
+        let two_hosts = format!("GET /mcp HTTP/1.1\r\nHost: {listener}\r\nHost: {listener}\r\n\r\n");
+        let mut stream = TcpStream::connect(listener).await.unwrap();
+        stream.write_all(two_hosts.as_bytes()).await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+        // Of a provider that nobody reached it is not known whether it has tasks.
+        let modern = self.client("/tools/down", "2026-07-28");
+        modern.request("tasks/get", json!({ "taskId": "x" })).await;
+        let mismatched = self.world.http.post(format!("{}/tools/one", self.world.base));
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": { "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {} } } });
+        let mismatched = mismatched
+            .header("content-type", "application/json")
+            .header("mcp-protocol-version", "2026-07-28")
+            .header("mcp-method", "tools/call");
+        mismatched.body(body.to_string()).send().await.unwrap();
+    }
+
+    async fn counted(&self) -> BTreeSet<String> {
+        let page = self.world.metrics().await;
+        let calls = page
+            .lines()
+            .filter(|line| line.starts_with("pleiades_calls_total{"));
+        calls
+            .map(|line| line.split("outcome=\"").nth(1).unwrap())
+            .map(|rest| rest.split('"').next().unwrap().to_owned())
+            .collect()
+    }
+}
+
+async fn cancelled(world: &World, fake: &FakeServer) {
+    let client = Arc::new(TestClient::connect(world, "/tools/one", "2025-11-25").await);
+    let caller = Arc::clone(&client);
+    let params = json!({ "name": "wait", "arguments": {} });
+    let running = tokio::spawn(async move { caller.send_as(json!(99), "tools/call", params).await });
+    world
+        .until("the call to arrive", || async {
+            fake.knobs.waiting.load(Ordering::SeqCst) == 1
+        })
+        .await;
+    // One call may run.
+    client.call("echo", json!({ "text": "x" })).await;
+    client
+        .notify("notifications/cancelled", json!({ "requestId": 99 }))
+        .await;
+    running.await.unwrap();
+}
+
+/// What becomes of calls with an account: none, one that may not, one that ended.
+async fn with_accounts(world: &World, authority: &Authority) {
+    let client = TestClient::connect(world, "/mcp/tracker", "2025-11-25").await;
+    let echo = || json!({ "tool": "echo", "arguments": { "text": "hi" } });
+    let invited = client.call("use_tracker", echo()).await;
+    let link = invited["structuredContent"]["data"]["connect_url"].as_str();
+    let page = Browser::default().connect(link.unwrap(), &[]).await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    client.call("use_tracker", echo()).await;
+    let denied = (403, "Bearer error=\"insufficient_scope\", scope=\"admin\"", "");
+    *authority.knobs.denies_tools.lock() = [("echo".to_owned(), denied)].into();
+    client.call("use_tracker", echo()).await;
+    authority.knobs.denies_tools.lock().clear();
+    authority.revoke_all();
+    let ended = client.call("use_tracker", echo()).await;
+    let link = ended["structuredContent"]["data"]["connect_url"].as_str();
+    let page = Browser::default().connect(link.unwrap(), &[]).await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    authority.fail("/token", EndpointFault::Says(503, json!({})), 99);
+    authority.expire();
+    client.call("use_tracker", echo()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_outcome_of_calls_is_moved_by_what_it_names() {
+    let start = || FakeServer::start(&["2025-11-25"]);
+    let (fake, frail, keyed, slow) = (start().await, start().await, start().await, start().await);
+    let (authority, web) = (Authority::start(&["2025-11-25"]).await, web_server().await);
+    let mut asks = provider::tool("asks");
+    asks["x-asks"] = json!({ "message": "who", "requestedSchema": { "type": "object", "properties": {} } });
+    fake.knobs.tools.lock().push(asks);
+    keyed.knobs.refuses.store(true, Ordering::Relaxed);
+    slow.knobs.hangs.store(true, Ordering::Relaxed);
+    let none = "auth: { none: {} }\n";
+    let at =
+        |url: &str, rest: &str| format!("upstream: {{ url: \"{url}\", timeouts: {{ call: 1s }} }}\n{rest}");
+    let breaker = format!("{none}limits: {{ breaker: {{ failures: 1, within: 1m, open_for: 1h }} }}\n");
+    let rate = format!("{none}limits: {{ rate: [{{ per: provider, requests: 1, every: 1h, burst: 1 }}] }}\n");
+    let world = World::builder()
+        .provider_with("one", &fake, &format!("{none}limits: {{ concurrency: 1 }}\n"))
+        .provider_with("free", &fake, none)
+        .provider_with("frail", &frail, &breaker)
+        .provider_with("spent", &fake, &rate)
+        .provider_with("cut", &fake, &format!("{none}tools: {{ deny: [wait] }}\n"))
+        .descriptor("slow", &at(&slow.url, none))
+        .descriptor("web", &at(&web, none))
+        .descriptor("down", &at(&format!("http://127.0.0.1:{}/", free_port()), none))
+        .provider_with("keyed", &keyed, "auth: { api_key: { value: a-key-of-ours } }\n")
+        .descriptor(
+            "tracker",
+            &format!(
+                "upstream: {{ url: \"{}\" }}\nauth: {{ oauth: {{}} }}\n",
+                authority.resource
+            ),
+        )
+        .settings("max_body: 64KiB\n")
+        .start()
+        .await;
+    for id in ["one", "free", "frail", "spent", "cut"] {
+        world.until_state(id, "ready").await;
+    }
+    let failing = FailingRequests { world: &world };
+    failing.refused().await;
+    for arguments in [
+        json!({ "prompt": "anything" }),
+        json!({ "tool": "echo" }),
+        json!({ "tool": "echo", "arguments": {} }),
+        json!({ "tool": "frobnicate", "arguments": {} }),
+        json!({ "tool": "fail", "arguments": { "text": "x" } }),
+    ] {
+        failing.call("/mcp/free", "use_free", arguments).await;
+    }
+    let text = || json!({ "text": "x" });
+    for path in [
+        "/tools/spent",
+        "/tools/spent",
+        "/tools/slow",
+        "/tools/web",
+        "/tools/down",
+        "/tools/keyed",
+    ] {
+        failing.call(path, "echo", text()).await;
+    }
+    frail.knobs.fails.store(true, Ordering::Relaxed);
+    for path in ["/tools/frail", "/tools/frail", "/relay/cut"] {
+        failing.call(path, "echo", text()).await;
+    }
+    let free = failing.client("/tools", "2025-11-25");
+    free.request("resources/read", json!({ "uri": "nobodys://x" }))
+        .await;
+    let free = failing.client("/tools/free", "2025-11-25");
+    free.request("resources/read", json!({ "uri": "fake://none" }))
+        .await;
+    cancelled(&world, &fake).await;
+    let asked = failing.client("/tools/free", "2026-07-28");
+    let able = json!({ "io.modelcontextprotocol/clientCapabilities": { "elicitation": { "form": {} } } });
+    let params = json!({ "name": "asks", "arguments": {}, "_meta": able });
+    asked.request("tools/call", params).await;
+    with_accounts(&world, &authority).await;
+    // A session that the provider does not know, and a provider that fails.
+    failing.call("/relay/free", "echo", text()).await;
+    fake.knobs.fails.store(true, Ordering::Relaxed);
+    failing.call("/relay/free", "echo", text()).await;
+
+    let keys = "access: { api_keys: [{ name: a, tenant: t, user: u, sha256: \
+                2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b }] }\n";
+    let closed = World::builder().settings(keys).start().await;
+    let closed = FailingRequests { world: &closed };
+    closed.call("/mcp", "use_none", json!({})).await;
+    let away = format!(
+        "vault: {{ hashicorp: {{ address: \"http://127.0.0.1:{}\", auth: {{ token: t }} }} }}\n",
+        free_port()
+    );
+    let storeless = World::builder()
+        .descriptor(
+            "tracker",
+            &format!(
+                "upstream: {{ url: \"{}\" }}\nauth: {{ oauth: {{}} }}\n",
+                authority.resource
+            ),
+        )
+        .settings(&away)
+        .launch();
+    storeless
+        .until("the gateway to listen", || async {
+            let health = storeless
+                .http
+                .get(format!("{}/health", storeless.admin))
+                .send()
+                .await;
+            health.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
+    let storeless = FailingRequests { world: &storeless };
+    storeless
+        .call("/mcp/tracker", "use_tracker", json!({ "tool": "echo" }))
+        .await;
+
+    let mut moved = failing.counted().await;
+    moved.extend(closed.counted().await);
+    moved.extend(storeless.counted().await);
+    let excused = |outcome: &str| UNMOVED.iter().any(|(name, _)| *name == outcome);
+    let still: Vec<_> = names::OUTCOMES
+        .into_iter()
+        .filter(|outcome| !moved.contains(*outcome) && !excused(outcome))
+        .collect();
+    assert!(still.is_empty(), "nothing here moves {still:?}");
+    let needless: Vec<_> = UNMOVED.iter().filter(|(name, _)| moved.contains(*name)).collect();
+    assert!(needless.is_empty(), "these are moved: {needless:?}");
 }

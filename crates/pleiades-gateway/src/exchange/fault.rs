@@ -12,13 +12,23 @@ pub(crate) const URL_REQUIRED: i64 = -32042;
 /// specification's; ours are positive and equal the HTTP status they would have.
 #[must_use]
 pub fn rpc_fault(error: &Error, revision: Revision) -> RpcFault {
+    rpc_fault_of(error, revision, None)
+}
+
+/// The same with the id of the request, which over stdio has no other place.
+#[must_use]
+pub fn rpc_fault_of(error: &Error, revision: Revision, request_id: Option<&str>) -> RpcFault {
     if let Some(fault) = &error.rpc {
         return (**fault).clone();
+    }
+    let mut details = error.details();
+    if let Some(id) = request_id {
+        details.insert("request_id".to_owned(), id.into());
     }
     RpcFault {
         code: rpc_code(error.code, revision),
         message: error.message.to_string(),
-        data: Some(raw::raw(&error.details())),
+        data: Some(raw::raw(&details)),
     }
 }
 
@@ -138,6 +148,19 @@ mod tests {
         let translated = error.data(json!({ "retry_after": 9 }));
         let data = rpc_fault(&translated, Revision::V2025_11_25).data.expect("some");
         assert_eq!(data.get(), r#"{"retry_after":9,"code":"busy"}"#);
+    }
+
+    #[test]
+    fn over_stdio_the_id_of_a_request_stands_in_errors_of_ours_alone() {
+        let data = |error: &Error| rpc_fault_of(error, Revision::V2025_11_25, Some("a-1")).data;
+        let ours = data(&Error::new(Code::Busy, "busy")).expect("some");
+        assert_eq!(ours.get(), r#"{"code":"busy","request_id":"a-1"}"#);
+        let theirs = RpcFault {
+            code: 1,
+            message: String::new(),
+            data: None,
+        };
+        assert!(data(&Error::rpc(theirs)).is_none());
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub use account::{Accounts, ConnectCommand};
 pub(crate) use account::{UsedAccount, needs_auth};
 pub(crate) use call::{is_breakage, limited};
 pub(crate) use fault::paced;
-pub use fault::rpc_fault;
+pub use fault::{rpc_fault, rpc_fault_of};
 pub(crate) use methods::{equal, relay_open, unequal};
 pub use reply::Reply;
 pub(crate) use request::{ACCOUNT_HEADER, own_signature, without_credential};
@@ -228,6 +228,9 @@ impl Exchange {
         };
         let facts = Facts::default();
         let request = Request::new(snapshot, (scope, peer), &method, &facts);
+        // Answers of HTTP have a header for it.
+        let named = peer.keys.headers().is_none().then_some(&*peer.request_id);
+        let to = (peer.revision, named);
         let (reply, outcome) = match kind {
             Kind::Request(id) => {
                 let _busy = self.begin();
@@ -242,7 +245,7 @@ impl Exchange {
                 if let Err(error) = &done {
                     facts.fail(error);
                 }
-                Reply::of(&id, done, peer.revision)
+                Reply::of(&id, done, to)
             }
             Kind::Notification => {
                 self.take_notice(&request, &params);
@@ -252,7 +255,7 @@ impl Exchange {
                 Ok(()) => (Reply::Accepted, OK),
                 Err(error) => {
                     facts.fail(&error);
-                    (Reply::failure(None, &error, peer.revision), error.code.as_str())
+                    (Reply::failure(None, &error, to), error.code.as_str())
                 }
             },
         };

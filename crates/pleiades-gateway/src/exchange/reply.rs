@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::fault::{rpc_fault, status_code};
+use super::fault::{rpc_fault_of, status_code};
 use pleiades_core::error::{Code, Error};
 use pleiades_mcp::{Id, Raw, Revision, message};
 
@@ -53,18 +53,27 @@ impl Done {
 }
 
 impl Reply {
-    pub(crate) fn of(id: &Id, done: Result<Done, Error>, revision: Revision) -> (Self, &'static str) {
+    /// `peer`: its revision, and the id of the request where only the message can carry it.
+    pub(crate) fn of(
+        id: &Id,
+        done: Result<Done, Error>,
+        peer: (Revision, Option<&str>),
+    ) -> (Self, &'static str) {
         match done {
             Ok(Done::Result(result, outcome)) => (Self::result(id, &result, None), outcome),
             Ok(Done::Opened { result, session }) => (Self::result(id, &result, Some(session)), OK),
             Ok(Done::Stream(messages)) => (Self::Stream(messages), OK),
-            Err(error) => (Self::failure(Some(id), &error, revision), error.code.as_str()),
+            Err(error) => (Self::failure(Some(id), &error, peer), error.code.as_str()),
         }
     }
 
-    pub(crate) fn failure(id: Option<&Id>, error: &Error, revision: Revision) -> Self {
+    pub(crate) fn failure(
+        id: Option<&Id>,
+        error: &Error,
+        (revision, request_id): (Revision, Option<&str>),
+    ) -> Self {
         Self::Answer {
-            body: message::error(id, &rpc_fault(error, revision)),
+            body: message::error(id, &rpc_fault_of(error, revision, request_id)),
             code: Some(status_code(error, revision)),
             retry_after: error.retry_after,
             session: None,
@@ -89,7 +98,7 @@ mod tests {
     const REVISION: Revision = Revision::V2025_11_25;
 
     fn reply(done: Result<Done, Error>) -> (Reply, &'static str) {
-        Reply::of(&Id(raw(&1)), done, REVISION)
+        Reply::of(&Id(raw(&1)), done, (REVISION, None))
     }
 
     #[test]

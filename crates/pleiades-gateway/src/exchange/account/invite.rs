@@ -112,6 +112,11 @@ impl Accounts {
             .broker
             .last_failure(principal, &connection.provider)
             .map_or_else(String::new, |why| format!(". The last attempt failed: {why}"));
+        if error.source.is_none() {
+            // The message has a link, which no log shows.
+            let cause = format!("{}: {}{failed}", error.message, sentence(detail, &reason));
+            error = error.because(cause);
+        }
         error.message = format!(
             "{}: {}{failed}. To connect {} to {}, {how} and make the same call again; nothing was run",
             error.message,

@@ -14,13 +14,13 @@ use super::world::{Browser, FakeServer, TestClient, World, free_port, json as bo
 const REVISION: &str = "2025-11-25";
 
 /// What a request came to: the id on its answer, the answer, and its line of the log.
-struct Ended {
+struct AnsweredRequest {
     id: String,
     answer: Value,
     line: Value,
 }
 
-impl Ended {
+impl AnsweredRequest {
     async fn of(world: &World, response: reqwest::Response) -> Self {
         let id = request_id(&response);
         let answer = body(response).await;
@@ -56,7 +56,7 @@ fn request_id(response: &reqwest::Response) -> String {
 }
 
 /// Calls `echo` of a provider: in the meta view, in the tool view, on the relay.
-async fn everywhere(world: &World, id: &str) -> Vec<(&'static str, Ended)> {
+async fn everywhere(world: &World, id: &str) -> Vec<(&'static str, AnsweredRequest)> {
     let mut all = Vec::new();
     let arguments = json!({ "text": "hi" });
     for (view, path, params) in [
@@ -78,7 +78,7 @@ async fn everywhere(world: &World, id: &str) -> Vec<(&'static str, Ended)> {
     ] {
         let client = unconnected(world, &path);
         let response = client.send("tools/call", params).await;
-        all.push((view, Ended::of(world, response).await));
+        all.push((view, AnsweredRequest::of(world, response).await));
     }
     all
 }
@@ -294,7 +294,7 @@ async fn a_store_that_is_down_and_a_renewal_that_fails_are_told_apart() {
     );
     authority.fail("/token", EndpointFault::Says(503, json!({})), 99);
     authority.expire();
-    let ended = Ended::of(&world, client.send("tools/call", call).await).await;
+    let ended = AnsweredRequest::of(&world, client.send("tools/call", call).await).await;
     ended.says("credential_timeout", "");
     assert!(!ended.text("error").is_empty(), "{}", ended.line);
     assert_eq!(ended.answer["result"]["structuredContent"]["status"], "timeout");
@@ -315,19 +315,19 @@ async fn a_providers_own_error_stands_beside_our_code_and_its_words_are_logged_w
     fake.knobs.tools.lock().retain(|tool| tool["name"] != "wait");
     let meta = TestClient::connect(&world, "/mcp/one", REVISION).await;
     let failing = json!({ "name": "use_one", "arguments": { "tool": "fail", "arguments": { "text": "x" } } });
-    let ended = Ended::of(&world, meta.send("tools/call", failing).await).await;
+    let ended = AnsweredRequest::of(&world, meta.send("tools/call", failing).await).await;
     ended.says("tool_error", "");
     assert_eq!(ended.text("level"), "INFO");
 
     let tools = TestClient::connect(&world, "/tools/one", REVISION).await;
     let failing = json!({ "name": "fail", "arguments": { "text": "x" } });
-    let ended = Ended::of(&world, tools.send("tools/call", failing).await).await;
+    let ended = AnsweredRequest::of(&world, tools.send("tools/call", failing).await).await;
     assert_eq!(ended.text("outcome"), "tool_error", "{}", ended.line);
     assert_eq!(ended.answer["result"]["content"][0]["text"], "fail: x");
     assert!(is_counted(&world, "one", "tool", "tool_error").await);
 
     let unread = json!({ "uri": "fake://none" });
-    let ended = Ended::of(&world, tools.send("resources/read", unread).await).await;
+    let ended = AnsweredRequest::of(&world, tools.send("resources/read", unread).await).await;
     assert_eq!(
         ended.answer["error"],
         json!({ "code": -32002, "message": "Resource not found" })
@@ -429,14 +429,14 @@ async fn on_the_relay_the_id_is_ours_and_a_status_that_passes_has_its_class_for_
     world.until_state("one", "ready").await;
     let relay = TestClient::connect(&world, "/relay/one", REVISION).await;
     let params = json!({ "name": "echo", "arguments": { "text": "x" } });
-    let ended = Ended::of(&world, relay.send("tools/call", params.clone()).await).await;
+    let ended = AnsweredRequest::of(&world, relay.send("tools/call", params.clone()).await).await;
     assert_eq!(ended.text("outcome"), "ok", "{}", ended.line);
     fake.expire_sessions();
-    let ended = Ended::of(&world, relay.send("tools/call", params.clone()).await).await;
+    let ended = AnsweredRequest::of(&world, relay.send("tools/call", params.clone()).await).await;
     assert_eq!(ended.text("outcome"), "http_4xx", "{}", ended.line);
     assert_eq!(ended.text("error"), "status 404, application/json");
     fake.knobs.fails.store(true, Ordering::Relaxed);
-    let ended = Ended::of(&world, relay.send("tools/call", params).await).await;
+    let ended = AnsweredRequest::of(&world, relay.send("tools/call", params).await).await;
     assert_eq!(ended.text("outcome"), "http_5xx", "{}", ended.line);
     assert!(ended.text("error").starts_with("status 500"), "{}", ended.line);
 }
@@ -447,25 +447,27 @@ async fn a_refused_request_says_what_was_wrong_with_it_and_counts_in_its_view() 
     let world = World::builder().provider("one", &fake).logged().start().await;
     world.until_state("one", "ready").await;
     let client = TestClient::connect(&world, "/mcp/one", REVISION).await;
-    let ended = Ended::of(&world, client.post().body("{").send().await.unwrap()).await;
+    let ended = AnsweredRequest::of(&world, client.post().body("{").send().await.unwrap()).await;
     ended.says("parse", "");
     assert!(!ended.text("error").is_empty(), "{}", ended.line);
     assert!(is_counted(&world, "one", "meta", "parse").await);
     let call = json!({ "name": "use_one", "arguments": { "tool": "echo", "arguments": { "txt": [] } } });
-    let ended = Ended::of(&world, client.send("tools/call", call).await).await;
+    let ended = AnsweredRequest::of(&world, client.send("tools/call", call).await).await;
     ended.says("invalid_arguments", "do not fit");
     let call = json!({ "name": "use_one", "arguments": { "tool": "frobnicate", "arguments": {} } });
-    let ended = Ended::of(&world, client.send("tools/call", call).await).await;
+    let ended = AnsweredRequest::of(&world, client.send("tools/call", call).await).await;
     ended.says("unknown_tool", "no operation of this name");
     let wrong = unconnected(&world, "/wrong/way").send("ping", json!({})).await;
-    Ended::of(&world, wrong)
+    AnsweredRequest::of(&world, wrong)
         .await
         .says("unknown_path", "`/wrong/way`");
     let none = unconnected(&world, "/mcp/none").send("ping", json!({})).await;
-    Ended::of(&world, none).await.says("unknown_provider", "`none`");
+    AnsweredRequest::of(&world, none)
+        .await
+        .says("unknown_provider", "`none`");
     let old = unconnected(&world, "/mcp/one");
     let params = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "x", "version": "0" } });
-    let opened = Ended::of(&world, old.send("initialize", params).await).await;
+    let opened = AnsweredRequest::of(&world, old.send("initialize", params).await).await;
     assert_eq!(opened.text("mcp.revision"), "2025-06-18", "{}", opened.line);
 }
 

@@ -355,9 +355,11 @@ impl FailingRequests<'_> {
         let put = self.world.http.put(format!("{}/mcp", self.world.base));
         put.send().await.unwrap();
         let listener = self.world.base.trim_start_matches("http://");
-        let two_hosts = format!("GET /mcp HTTP/1.1\r\nHost: {listener}\r\nHost: {listener}\r\n\r\n");
+        let two_lengths = format!(
+            "POST /mcp HTTP/1.1\r\nHost: {listener}\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
         let mut stream = TcpStream::connect(listener).await.unwrap();
-        stream.write_all(two_hosts.as_bytes()).await.unwrap();
+        stream.write_all(two_lengths.as_bytes()).await.unwrap();
         stream.read_to_end(&mut Vec::new()).await.unwrap();
         // Of a provider that nobody reached it is not known whether it has tasks.
         let modern = self.client("/tools/down", "2026-07-28");

@@ -34,7 +34,7 @@ pub struct SignInPreview {
 
 /// What a provider and its authorization server said of themselves.
 #[derive(Debug)]
-struct Discovered {
+struct DiscoveredSignIn {
     connection: Arc<Connection>,
     until: Instant,
     server: Option<(AuthServer, Option<Challenge>)>,
@@ -43,7 +43,7 @@ struct Discovered {
 /// Remembers what was discovered for pages, by provider.
 #[derive(Debug)]
 pub(super) struct Previews {
-    known: Bounded<Arc<str>, Arc<Discovered>>,
+    known: Bounded<Arc<str>, Arc<DiscoveredSignIn>>,
     asking: Semaphore,
 }
 
@@ -88,7 +88,7 @@ impl Broker {
         }
     }
 
-    async fn discovered(&self, connection: &Arc<Connection>) -> Arc<Discovered> {
+    async fn discovered(&self, connection: &Arc<Connection>) -> Arc<DiscoveredSignIn> {
         let known = || {
             let known = self.previews.known.get(&connection.provider);
             known.filter(|it| it.until > Instant::now() && Arc::ptr_eq(&it.connection, connection))
@@ -105,7 +105,7 @@ impl Broker {
         let web = &**self.manager.web();
         let server = oauth::discover(web, connection, challenge.as_ref()).await.ok();
         let lasts = if server.is_some() { ANSWERED } else { UNANSWERED };
-        let discovered = Arc::new(Discovered {
+        let discovered = Arc::new(DiscoveredSignIn {
             connection: Arc::clone(connection),
             until: Instant::now() + lasts,
             server: server.map(|server| (server, challenge)),

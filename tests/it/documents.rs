@@ -324,3 +324,31 @@ fn help_of(path: &[&str], helps: &mut BTreeMap<String, String>) -> String {
     });
     help.clone()
 }
+
+#[test]
+fn every_test_that_a_page_says_to_run_is_one_that_there_is() {
+    let modules = read("tests/it/main.rs");
+    let suites = read("tests/real/run.py");
+    let mut named = 0;
+    for block in blocks_of("sh") {
+        for line in block.text.lines() {
+            let line = line.split("  #").next().unwrap_or_default();
+            let (names, known): (_, Box<dyn Fn(&str) -> bool>) =
+                if let Some(names) = line.split("--test it -- ").nth(1) {
+                    (
+                        names,
+                        Box::new(|name| modules.contains(&format!("mod {};", name.trim_end_matches("::")))),
+                    )
+                } else if let Some(names) = line.strip_prefix("./scripts/test ") {
+                    (names, Box::new(|name| suites.contains(&format!("\"{name}\""))))
+                } else {
+                    continue;
+                };
+            for name in names.split_whitespace() {
+                assert!(known(name), "{}: no tests `{name}`", block.place());
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 8, "{named} names");
+}

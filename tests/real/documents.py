@@ -224,9 +224,12 @@ class Reader:
     def run(self, block):
         """The lines of a block in one shell, as if they were typed one after the other."""
         lines = [line for line in block.text.splitlines() if bare(line) not in self.listed]
-        if any(serves(line) for line in lines if bare(line)):
-            assert len(lines) == 1, f"{block.place}: what serves stands alone"
-            return self.serve(lines[0])
+        serving = [line for line in lines if bare(line) and serves(line)]
+        if serving:
+            assert serving == lines, f"{block.place}: what serves stands alone"
+            for line in serving:
+                self.serve(bare(line))
+            return
         code, printed = self.typed("\n".join(lines))
         assert code == 0, f"{code}: {printed}{self.logs()}"
         if block.shows:
@@ -337,7 +340,7 @@ if verb in ("start", "restart"):
         variables |= dict(line.split("=", 1) for line in given)
     with log.open("ab") as output:
         service = subprocess.Popen(
-            ["bash", "-c", f"exec {command}"], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            ["bash", "-c", f"exec env {command}"], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             env=variables, start_new_session=True,
         )
     pid.write_text(str(service.pid))

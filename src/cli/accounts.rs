@@ -26,12 +26,16 @@ const UNSEAL: Duration = Duration::from_secs(15);
 pub(super) enum AccountsCommand {
     /// List what is connected (the default).
     List,
-    /// Make an account the one that is used where none is named.
+    /// Make an account the one that calls use which name none.
     Default {
         /// The provider's id.
         provider: String,
         /// The account, as `list` names it.
-        account: String,
+        #[arg(required_unless_present = "none")]
+        account: Option<String>,
+        /// No account: while several work, each call has to name one.
+        #[arg(long, conflicts_with = "account")]
+        none: bool,
     },
     /// Store a token that was obtained elsewhere, read from stdin: bare, or as a token endpoint answers.
     Set {
@@ -61,9 +65,12 @@ pub(super) fn run(global: &Global, command: Option<AccountsCommand>) -> Result<u
     let work = async {
         match command {
             None | Some(AccountsCommand::List) => list(&app, global.json).await,
-            Some(AccountsCommand::Default { provider, account }) => {
-                choose(&app, global.json, (&provider, &account)).await
-            }
+            Some(AccountsCommand::Default {
+                provider, account, ..
+            }) => match account {
+                Some(account) => choose(&app, global.json, (&provider, &account)).await,
+                None => choose_none(&app, global.json, &provider).await,
+            },
             Some(AccountsCommand::Set { provider, account }) => {
                 set(&app, global.json, (&provider, account)).await
             }
@@ -232,6 +239,26 @@ async fn choose(app: &App, as_json: bool, (provider, account): (&str, &str)) -> 
         return Err(no_account(provider, account));
     }
     print_account(app, as_json, (&key, provider), "default is now").await
+}
+
+async fn choose_none(app: &App, as_json: bool, provider: &str) -> Result<u8, u8> {
+    let services = app.services();
+    let manager = &services.exchange.accounts.manager;
+    let owner = user_accounts::owner(manager, &services.principal, provider);
+    if !manager.choose_none(&owner).await.map_err(fail_store)? {
+        ui::fail(format_args!(
+            "fewer than two accounts of `{provider}` are connected, so there is nothing to choose from"
+        ));
+        return Err(exit::USAGE);
+    }
+    if as_json {
+        ui::out(json!({ "provider": provider, "accountId": null, "default": false }));
+    } else {
+        ui::out(format_args!(
+            "{GREEN}no default{GREEN:#} for {provider}: while several of its accounts work, each call has to name one"
+        ));
+    }
+    Ok(exit::OK)
 }
 
 async fn revoke(app: &App, as_json: bool, (provider, account): (&str, &str)) -> Result<u8, u8> {

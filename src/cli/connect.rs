@@ -3,6 +3,7 @@
 //! very process.
 
 mod browser;
+mod choice;
 mod listener;
 mod receiver;
 
@@ -24,10 +25,10 @@ use pleiades_core::secret::Secret;
 use pleiades_credential::Connection;
 use pleiades_credential::access::Principal;
 use pleiades_credential::broker::{
-    Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, ConnectionRequest,
-    ConnectionStatus, RedirectTarget,
+    Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, ConnectedAccount,
+    ConnectionRequest, ConnectionStatus, RedirectTarget,
 };
-use pleiades_credential::manager::Reason;
+use pleiades_credential::manager::{Account, DefaultQuestion, Reason};
 use pleiades_credential::user_accounts;
 use receiver::CallbackReceiver;
 
@@ -55,28 +56,54 @@ struct Connected {
     label: Option<String>,
 }
 
+impl From<ConnectedAccount> for Connected {
+    fn from(connected: ConnectedAccount) -> Self {
+        Self {
+            account: connected.account,
+            label: connected.label,
+        }
+    }
+}
+
 pub(super) fn run(global: &Global, request: &ConnectRequest) -> Result<u8, u8> {
     let app = accounts::open(global)?;
     let code = accounts::connection(&app, &request.provider).and_then(|connection| {
-        let done = super::until_signal(&app, connect(&app, &connection, request)).unwrap_or_else(|| {
+        let connecting = async {
+            let before = choice::accounts(&app, &connection).await;
+            let connected = connect(&app, &connection, request).await?;
+            Ok((before, connected))
+        };
+        let done = super::until_signal(&app, connecting).unwrap_or_else(|| {
             ui::fail("interrupted: nothing was connected");
             Err(exit::TEMPORARY)
         });
-        Ok(print_connected(global, &connection, &done?))
+        let (before, connected) = done?;
+        let concluding = async {
+            let now = choice::accounts(&app, &connection).await;
+            print_connected(global, &connection, &connected, &now);
+            match DefaultQuestion::after(&before, &now, &connected.account) {
+                Some(question) => choice::make(&app, &connection, &question, !global.json).await,
+                None => Ok(()),
+            }
+        };
+        // Interrupted: it is connected, and everything else stays as it is.
+        super::until_signal(&app, concluding).unwrap_or(Ok(()))?;
+        Ok(exit::OK)
     });
     accounts::close(app);
     code
 }
 
-fn print_connected(global: &Global, connection: &Connection, connected: &Connected) -> u8 {
+fn print_connected(global: &Global, connection: &Connection, connected: &Connected, now: &[Account]) {
     let Connected { account, label } = connected;
     if global.json {
         ui::out(json!({
             "provider": &*connection.provider,
             "accountId": account,
             "label": label.as_ref().unwrap_or(account),
+            "default": now.iter().any(|it| *it.id == **account && it.is_default),
         }));
-        return exit::OK;
+        return;
     }
     let label = label.as_deref().filter(|label| label != account);
     let label = label.map_or_else(String::new, |label| format!(" {DIM}({label}){DIM:#}"));
@@ -84,7 +111,6 @@ fn print_connected(global: &Global, connection: &Connection, connected: &Connect
         "{GREEN}connected{GREEN:#} {} as {BOLD}{account}{BOLD:#}{label}",
         connection.title
     ));
-    exit::OK
 }
 
 async fn connect(app: &App, connection: &Connection, request: &ConnectRequest) -> Result<Connected, u8> {
@@ -160,11 +186,11 @@ async fn receive_callback(
             Err(refusal) => Err(refusal),
         };
         match finished {
-            Ok(CallbackResult::Connected { account, label, .. }) => {
-                let page =
-                    listener::connected(broker.name(), &connection.title, (&account, label.as_deref()));
+            Ok(CallbackResult::Connected(connected)) => {
+                let account = (connected.account.as_str(), connected.label.as_deref());
+                let page = listener::connected(broker.name(), &connection.title, account);
                 returned.answer(page).await;
-                return Ok(Connected { account, label });
+                return Ok(connected.into());
             }
             Ok(CallbackResult::Confirm { state, certain, .. }) => {
                 returned
@@ -172,6 +198,8 @@ async fn receive_callback(
                     .await;
                 return confirm_replacement(broker, connection, (&state, cookie), certain).await;
             }
+            // Asked for here alone, once an account is connected.
+            Ok(CallbackResult::Chosen { .. }) => {}
             // Somebody else's answer, or none at all: ours is still to come.
             Err(refusal)
                 if matches!(
@@ -230,8 +258,8 @@ async fn confirm_replacement(
     let yes = confirmed(connection, certain);
     let confirmed = broker.confirm(state, cookie, yes).await;
     match confirmed.map_err(refused)? {
-        CallbackResult::Connected { account, label, .. } => Ok(Connected { account, label }),
-        CallbackResult::Confirm { .. } => Err(exit::UNAVAILABLE),
+        CallbackResult::Connected(connected) => Ok(connected.into()),
+        CallbackResult::Confirm { .. } | CallbackResult::Chosen { .. } => Err(exit::UNAVAILABLE),
     }
 }
 
@@ -264,8 +292,7 @@ async fn wait_for_import(
             let now = manager.accounts(&owner).await;
             let now = now.map_err(accounts::fail_store)?;
             let is_wanted = |id: &str| request.account.as_deref().is_none_or(|name| name == id);
-            let is_new =
-                |it: &&pleiades_credential::manager::Account| is_wanted(&it.id) && !before.contains(it);
+            let is_new = |it: &&Account| is_wanted(&it.id) && !before.contains(it);
             if let Some(account) = now.iter().find(is_new) {
                 return Ok(Connected {
                     account: account.id.to_string(),

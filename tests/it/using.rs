@@ -75,6 +75,43 @@ async fn a_stranger_connects_and_the_next_call_runs_and_names_its_account() {
     }
 }
 
+/// Makes an account the default, or takes that from it.
+async fn default_is(world: &World, account: &str, is_default: bool) {
+    let url = format!("{}/v1/accounts/tracker/{account}", world.base);
+    let body = json!({ "default": is_default }).to_string();
+    let sent = world
+        .http
+        .put(url)
+        .header("content-type", "application/json")
+        .body(body);
+    assert_eq!(sent.send().await.unwrap().status(), 200);
+}
+
+fn names_both(text: &Value, how: &str) {
+    let text = text.as_str().unwrap();
+    assert!(text.contains("`ada`, `bob`") && text.contains(how), "{text}");
+}
+
+/// A request to the relay, by an account.
+async fn relay(world: &World, account: Option<&str>) -> (Value, u16) {
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "0" } } });
+    let mut request = world
+        .http
+        .post(format!("{}/relay/tracker", world.base))
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .body(body.to_string());
+    if let Some(account) = account {
+        request = request.header("pleiades-account", account);
+    }
+    let answer = request.send().await.unwrap();
+    let status = answer.status().as_u16();
+    let text = answer.text().await.unwrap();
+    let data = text.lines().find_map(|line| line.strip_prefix("data: "));
+    (serde_json::from_str(data.unwrap_or(&text)).unwrap(), status)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_several_accounts_one_is_named_remembered_or_asked_for() {
     let authority = Authority::start(&GENERATIONS).await;
@@ -89,11 +126,25 @@ async fn of_several_accounts_one_is_named_remembered_or_asked_for() {
     assert_eq!(unknown["structuredContent"]["accounts"][0]["accountId"], "ada");
     assert_eq!(unknown["structuredContent"]["accounts"][0]["provider"], "tracker");
     connect(&meta, json!({ "accountId": "bob" })).await;
-    // Another session has named none, and nobody has chosen.
+    // Another session has named none, and nobody has chosen: the first stays.
     let other = TestClient::connect(&world, "/mcp/tracker", "2025-11-25").await;
+    let first = other.call("use_tracker", echo(json!({}))).await;
+    assert_eq!(first["structuredContent"]["accountId"], "ada", "{first}");
+    default_is(&world, "ada", false).await;
     let torn = other.call("use_tracker", echo(json!({}))).await;
     assert_eq!(status(&torn), "account_ambiguous", "{torn}");
     assert_eq!(torn["structuredContent"]["accounts"].as_array().unwrap().len(), 2);
+    names_both(&torn["content"][0]["text"], "as `accountId`");
+    let tools = TestClient::connect(&world, "/tools/tracker", "2025-11-25").await;
+    let torn = tools.call("echo", json!({ "text": "hi" })).await;
+    names_both(
+        &torn["content"][0]["text"],
+        "`pleiades/accountId` in the call's `_meta`",
+    );
+    let (relayed, _) = relay(&world, None).await;
+    names_both(&relayed["error"]["message"], "in the header `Pleiades-Account`");
+    let (relayed, _) = relay(&world, Some("bob")).await;
+    assert!(relayed.get("error").is_none(), "{relayed}");
     let menu = other
         .call("use_tracker", json!({ "prompt": "what is there" }))
         .await;
@@ -129,6 +180,51 @@ async fn of_several_accounts_one_is_named_remembered_or_asked_for() {
         assert!(!seen.body.to_string().contains("pleiades/"), "{}", seen.body);
         assert!(seen.headers.get("pleiades-account").is_none());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_after_a_second_account_asks_which_one_is_used_and_changes_nothing_by_itself() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let world = world(&authority, "").await;
+    let meta = TestClient::connect(&world, "/mcp/tracker", "2025-11-25").await;
+    let used = async || {
+        let other = TestClient::connect(&world, "/mcp/tracker", "2025-11-25").await;
+        let result = other.call("use_tracker", echo(json!({}))).await;
+        result["structuredContent"]["accountId"].clone()
+    };
+    let link = async |account: &str| {
+        let result = meta
+            .call("use_tracker", echo(json!({ "accountId": account })))
+            .await;
+        data(&result)["connect_url"].as_str().unwrap().to_owned()
+    };
+    let page = Browser::default().connect(&link("ada").await, &[]).await;
+    assert!(page.body.contains("Calls that name no account use it") && !page.body.contains("<form"));
+    authority.sign_in("u-bob", "bob", "bob@example.com");
+    let browser = Browser::default();
+    let page = browser.connect(&link("bob").await, &[]).await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    assert!(
+        page.body.contains("go on using <strong>ada</strong>"),
+        "{}",
+        page.body
+    );
+    assert_eq!(used().await, "ada");
+    let (action, state) = (page.action(), page.hidden("state"));
+    let answer = [("state", state.as_str()), ("default", "new")];
+    let stranger = Browser::default().post(action.as_str(), &answer).await;
+    assert_eq!(stranger.status, 403, "{}", stranger.body);
+    let made_up = [("state", "made-up"), ("default", "new")];
+    assert!(browser.post(action.as_str(), &made_up).await.status >= 400);
+    // The callback counts once, but the question is still there.
+    let again = browser.get(page.url.as_str()).await;
+    assert_eq!((again.status, again.hidden("state")), (410, state.clone()));
+    assert_eq!(used().await, "ada");
+    let chosen = browser.post(action.as_str(), &answer).await;
+    assert_eq!(chosen.status, 200, "{}", chosen.body);
+    assert!(chosen.body.contains("<strong>bob</strong>"), "{}", chosen.body);
+    assert_eq!(used().await, "bob");
+    assert_eq!(browser.post(action.as_str(), &answer).await.status, 410);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -87,6 +87,8 @@ struct OwnerState {
     failed: Option<(u64, u64, Kind, String)>,
     /// Accounts removed here, and the last reading that may still have seen them.
     removed: Vec<(Arc<str>, u64)>,
+    /// The account that was here and is gone, of several the last: revoked or removed, here or elsewhere.
+    lost: Option<Arc<str>>,
 }
 
 pub(super) type VersionedRecords = Vec<(u64, AccountRecord)>;
@@ -123,6 +125,13 @@ impl OwnerAccounts {
 
     pub(super) fn slot(&self, account: &str) -> Option<Arc<AccountSlot>> {
         self.with(|slots| slots.iter().find(|slot| *slot.key.account == *account).cloned())
+    }
+
+    /// Whether the account of this name, or the last one where none is named, was here and is gone.
+    pub(super) fn has_lost(&self, account: Option<&str>) -> bool {
+        let state = self.state.load();
+        let is_meant = |lost: &Arc<str>| account.is_none_or(|account| **lost == *account);
+        state.lost.as_ref().is_some_and(is_meant)
     }
 
     /// The number of the readings so far: one with a higher number began later.
@@ -183,6 +192,7 @@ impl OwnerAccounts {
             slot.take_read(version, record, reading);
             accounts.push(slot);
         }
+        let mut lost = before.lost.clone();
         for slot in &before.accounts {
             if accounts.iter().any(|it| Arc::ptr_eq(it, slot)) {
                 continue;
@@ -191,6 +201,7 @@ impl OwnerAccounts {
                 accounts.push(Arc::clone(slot));
             } else {
                 slot.clear();
+                lost = Some(Arc::clone(&slot.key.account));
             }
         }
         accounts.sort_by(|one, other| one.key.account.cmp(&other.key.account));
@@ -200,6 +211,7 @@ impl OwnerAccounts {
             at: Some(at),
             failed: None,
             removed,
+            lost,
         }));
     }
 
@@ -240,12 +252,14 @@ impl OwnerAccounts {
             .iter()
             .cloned()
             .partition::<Vec<_>, _>(|slot| *slot.key.account == *account);
+        let lost = gone.last().map(|slot| Arc::clone(&slot.key.account));
         for slot in gone {
             slot.clear();
         }
         // A reading that is under way may have seen it: what it finds is not taken for new.
         let mut state = before.with(accounts);
         state.removed.push((account.into(), self.readings()));
+        state.lost = lost.or(state.lost);
         self.state.store(Arc::new(state));
     }
 }
@@ -258,6 +272,7 @@ impl OwnerState {
             at: self.at,
             failed: self.failed.clone(),
             removed: self.removed.clone(),
+            lost: self.lost.clone(),
         }
     }
 }

@@ -188,6 +188,8 @@ impl ImportedToken {
             failures: 0,
             ended: None,
             chosen: 0,
+            none_chosen: 0,
+            since: 0,
             connected_at: now,
             unanswered: false,
             refusal: None,

@@ -49,11 +49,19 @@ pub struct AccountRecord {
     /// The last renewal that brought nothing, until one succeeds.
     #[serde(default)]
     pub missed: Option<MissedRenewal>,
-    /// When it was made the default last, in unix milliseconds; 0 never. The user's default is the
-    /// account with the largest.
+    /// When it was made the default last, in unix milliseconds; 0 never. What its user said last counts
+    /// (`manager/default.rs`).
     #[serde(default)]
     pub chosen: u64,
-    /// When it was connected, in unix seconds.
+    /// When its user said last that none of the accounts is the default, in unix milliseconds; 0 never. All
+    /// accounts of that moment carry the same.
+    #[serde(default)]
+    pub none_chosen: u64,
+    /// Since when it is connected without having ended in between, in unix milliseconds; 0 in records of
+    /// releases that did not note it.
+    #[serde(default)]
+    pub since: u64,
+    /// When it was connected last, in unix seconds.
     pub connected_at: u64,
 }
 
@@ -206,6 +214,12 @@ impl AccountState {
             Self::NeedsReauth => "needs_reauth",
             Self::Revoked => "revoked",
         }
+    }
+
+    /// Whether calls can use an account of this state: nobody has to connect it again.
+    #[must_use]
+    pub const fn works(self) -> bool {
+        !matches!(self, Self::NeedsReauth | Self::Revoked)
     }
 }
 

@@ -439,7 +439,7 @@ impl LoginCheck<'_> {
                     .to_owned()
             }
         };
-        let error = refused.error(self.connection);
+        let error = refused.error(self.connection, "as `accountId`");
         StepFailure {
             code: error.code,
             detail: format!("{who}: {error}"),

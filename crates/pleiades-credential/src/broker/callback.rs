@@ -7,11 +7,10 @@ use tracing::Instrument as _;
 use url::form_urlencoded;
 
 use super::error::{OPERATORS, advice};
-use super::pending::{PendingConnection, PendingState};
-use super::{
-    Broker, ConnectError, ConnectErrorKind, LinkPayload, hashed, now, start::cookie_name,
-    status::ConnectionOutcome,
-};
+use super::pending::{PendingChoice, PendingConnection, PendingState};
+use super::{Broker, ConnectError, ConnectErrorKind, LinkPayload, account_key, hashed, now};
+use super::{start::cookie_name, status::ConnectionOutcome};
+use crate::access::Principal;
 use crate::connection::ResourceParameter;
 use crate::oauth::{self, SentRequest, Verdict, failure};
 use pleiades_core::{secret::Secret, telemetry::request_scope};
@@ -29,14 +28,14 @@ pub struct Callback {
 /// The result of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallbackResult {
-    /// It is connected, and the next call uses it.
-    Connected {
+    /// It is connected.
+    Connected(ConnectedAccount),
+    /// The person has said which account calls use that name none.
+    Chosen {
         /// The provider's title.
         title: String,
-        /// `accountId`.
-        account: String,
-        /// Email or name.
-        label: Option<String>,
+        /// The account; `None`: each call has to name one.
+        account: Option<String>,
     },
     /// Another account of the provider was used than the one connected under this name, or maybe: the
     /// person is asked. Nothing is replaced yet.
@@ -48,6 +47,54 @@ pub enum CallbackResult {
         /// What [`Broker::confirm`] wants back.
         state: String,
     },
+}
+
+/// An account that was connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectedAccount {
+    /// The provider's title.
+    pub title: String,
+    /// `accountId`.
+    pub account: String,
+    /// Email or name.
+    pub label: Option<String>,
+    /// The account that calls use which name none; `None`: each call has to name one.
+    pub used: Option<String>,
+    /// What [`Broker::choose_default`] wants back, where the person is asked which that should be.
+    pub question: Option<String>,
+    /// Whether this answer had come before, and only the question is still open.
+    pub is_repeated: bool,
+}
+
+/// Which account calls are to use that name none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DefaultChoice {
+    /// The one that they use so far.
+    Used,
+    /// The one that was just connected.
+    New,
+    /// None: each call has to name one.
+    None,
+}
+
+impl DefaultChoice {
+    /// As a form sends it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Used => "used",
+            Self::New => "new",
+            Self::None => "none",
+        }
+    }
+
+    /// From what a form sends.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Used, Self::New, Self::None]
+            .into_iter()
+            .find(|choice| choice.as_str() == text)
+    }
 }
 
 impl Callback {
@@ -103,12 +150,23 @@ impl Broker {
         let pending = match entry.stage {
             PendingState::Begun(pending) => pending,
             PendingState::Asked(pending, record) => {
-                check_cookie(&pending, cookie)?;
+                check_cookie(Origin::of(&pending), cookie)?;
                 return Ok(self.confirmation(&pending, callback.state, record.subject.is_some()));
+            }
+            PendingState::Choosing(choice) => {
+                check_cookie(Origin::of_choice(&choice), cookie)?;
+                return Ok(CallbackResult::Connected(ConnectedAccount {
+                    title: self.title(&choice.provider),
+                    account: choice.account,
+                    label: choice.label,
+                    used: choice.used,
+                    question: Some(callback.state),
+                    is_repeated: true,
+                }));
             }
             PendingState::Used => return Err(lost()),
         };
-        check_cookie(&pending, cookie)?;
+        check_cookie(Origin::of(&pending), cookie)?;
         let (broker, redirect) = (Arc::clone(self), redirect.to_owned());
         let span = pending.span();
         let work = async move {
@@ -143,14 +201,14 @@ impl Broker {
                 "Nothing waits for this confirmation.",
             ));
         };
-        check_cookie(&pending, cookie)?;
+        check_cookie(Origin::of(&pending), cookie)?;
         let broker = Arc::clone(self);
         let span = pending.span();
         let work = async move {
             broker.pending.consume(&state, version).await?;
             let again = broker.link_of(&pending);
             let finished = if yes {
-                broker.store_account(&pending, *record).await
+                broker.store_account(&state, &pending, *record).await
             } else {
                 broker.revoke_tokens(&pending, &record.tokens).await;
                 Err(ConnectError::new(
@@ -200,6 +258,48 @@ impl Broker {
             until: pending.link_until,
         };
         (payload.until > now()).then(|| self.links.seal(&payload))
+    }
+
+    /// Which account calls use that name none, as the person says who has connected one; once.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; everything stays as it is then.
+    pub async fn choose_default(
+        self: &Arc<Self>,
+        state: &str,
+        cookie: Option<&str>,
+        choice: DefaultChoice,
+    ) -> Result<CallbackResult, ConnectError> {
+        let (version, entry) = self.pending.read(state).await?;
+        let PendingState::Choosing(asked) = entry.stage else {
+            return Err(ConnectError::begin_anew(
+                ConnectErrorKind::Malformed,
+                "Nothing waits for this answer.",
+            ));
+        };
+        check_cookie(Origin::of_choice(&asked), cookie)?;
+        let account = match choice {
+            DefaultChoice::Used => Some(asked.used.clone().ok_or_else(not_asked)?),
+            DefaultChoice::New => Some(asked.account.clone()),
+            DefaultChoice::None => None,
+        };
+        let (broker, state) = (Arc::clone(self), state.to_owned());
+        let work = async move {
+            broker.pending.consume(&state, version).await?;
+            let principal = Principal::new(asked.tenant.as_str(), asked.user.as_str());
+            let connection: Arc<str> = asked.connection.as_str().into();
+            let key = account_key(&principal, &connection, account.as_deref().unwrap_or_default());
+            let is_done = match account {
+                Some(_) => broker.manager.choose(&key).await?,
+                None => broker.manager.choose_none(&key.owner).await?,
+            };
+            if !is_done {
+                return Err(not_asked());
+            }
+            let title = broker.title(&asked.provider);
+            Ok(CallbackResult::Chosen { title, account })
+        };
+        self.run_detached(work).await
     }
 
     async fn fail(&self, id: &str, refusal: &ConnectError) {
@@ -395,15 +495,48 @@ fn log_refusal(
     );
 }
 
+/// Where a sign-in began.
+#[derive(Debug, Clone, Copy)]
+struct Origin<'a> {
+    provider: &'a str,
+    tenant: &'a str,
+    user: &'a str,
+    /// Hash of the cookie that the browser has.
+    cookie: &'a str,
+    is_anywhere: bool,
+}
+
+impl<'a> Origin<'a> {
+    fn of(pending: &'a PendingConnection) -> Self {
+        Self {
+            provider: &pending.request.provider,
+            tenant: &pending.tenant,
+            user: &pending.user,
+            cookie: &pending.cookie,
+            is_anywhere: pending.anywhere,
+        }
+    }
+
+    fn of_choice(choice: &'a PendingChoice) -> Self {
+        Self {
+            provider: &choice.provider,
+            tenant: &choice.tenant,
+            user: &choice.user,
+            cookie: &choice.cookie,
+            is_anywhere: choice.anywhere,
+        }
+    }
+}
+
 /// Whether the answer comes from where the sign-in began.
-fn check_cookie(pending: &PendingConnection, cookie: Option<&str>) -> Result<(), ConnectError> {
-    if pending.anywhere || cookie.is_some_and(|cookie| hashed(cookie) == pending.cookie) {
+fn check_cookie(origin: Origin<'_>, cookie: Option<&str>) -> Result<(), ConnectError> {
+    if origin.is_anywhere || cookie.is_some_and(|cookie| hashed(cookie) == origin.cookie) {
         return Ok(());
     }
     tracing::warn!(
-        provider.name = pending.request.provider,
-        principal.tenant = pending.tenant,
-        principal.user = pending.user,
+        provider.name = origin.provider,
+        principal.tenant = origin.tenant,
+        principal.user = origin.user,
         outcome = ConnectErrorKind::Unproven.as_str(),
         error = "its answer came from another browser than the one that began",
         "a connection failed"
@@ -428,6 +561,14 @@ fn mixed_up() -> ConnectError {
         "This answer came from another server than the one that was asked.",
         "Nothing was connected. Open the link again; if it happens again, tell whoever runs the gateway: its log \
          names both.",
+    )
+}
+
+fn not_asked() -> ConnectError {
+    ConnectError::new(
+        ConnectErrorKind::Gone,
+        "The account that you chose is not connected any more, or it is the only one.",
+        "Nothing was changed. Close this page; calls that name no account use the one that is connected.",
     )
 }
 

@@ -58,7 +58,27 @@ pub(super) enum PendingState {
     Begun(Box<PendingConnection>),
     /// Tokens were issued, of another account than the one that would be replaced: the person is asked.
     Asked(Box<PendingConnection>, Box<AccountRecord>),
+    /// It is connected; the person is asked which account calls use that name none.
+    Choosing(Box<PendingChoice>),
     Used,
+}
+
+/// A question that nobody has to answer: without an answer everything stays as it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct PendingChoice {
+    pub(super) tenant: String,
+    pub(super) user: String,
+    pub(super) provider: String,
+    pub(super) connection: String,
+    /// The account that was connected, and its label.
+    pub(super) account: String,
+    pub(super) label: Option<String>,
+    /// The one that is used so far.
+    pub(super) used: Option<String>,
+    /// As in [`PendingConnection`].
+    pub(super) cookie: String,
+    #[serde(default)]
+    pub(super) anywhere: bool,
 }
 
 impl PendingConnection {
@@ -164,8 +184,18 @@ impl PendingStore {
         pending: PendingConnection,
         record: AccountRecord,
     ) -> Result<(), Fault> {
+        self.ask(state, PendingState::Asked(Box::new(pending), Box::new(record)))
+            .await
+    }
+
+    /// Stores the question which account calls use that name none.
+    pub(super) async fn await_choice(&self, state: &str, choice: PendingChoice) -> Result<(), Fault> {
+        self.ask(state, PendingState::Choosing(Box::new(choice))).await
+    }
+
+    async fn ask(&self, state: &str, stage: PendingState) -> Result<(), Fault> {
         let path = path(state);
-        let value = self.entry(PendingState::Asked(Box::new(pending), Box::new(record)))?;
+        let value = self.entry(stage)?;
         for _ in 0..TRIES {
             let version = self.vault().read(&path).await?.map_or(0, |it| it.version);
             if let Wrote::Done(_) = self.vault().write(&path, version, &value, None).await? {

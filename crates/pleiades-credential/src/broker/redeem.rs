@@ -2,8 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Broker, CallbackResult, ConnectError, ConnectErrorKind, account_key, now};
-use super::{pending::PendingConnection, status::ConnectionOutcome};
+use super::pending::{PendingChoice, PendingConnection};
+use super::{Broker, CallbackResult, ConnectError, ConnectErrorKind, ConnectedAccount};
+use super::{account_key, now, status::ConnectionOutcome};
+use crate::manager::{Account, DefaultQuestion};
 use crate::oauth::{self, AccountProfile, OAuthError, OAuthErrorKind, TokenResponse};
 use crate::record::{AccountRecord, TokenSet};
 use crate::{
@@ -66,7 +68,7 @@ impl Broker {
             self.pending.await_confirmation(state, pending, record).await?;
             return Ok(asked);
         }
-        self.store_account(&pending, record).await
+        self.store_account(state, &pending, record).await
     }
 
     async fn exchange_code(
@@ -113,6 +115,7 @@ impl Broker {
     /// Stores an account and notifies everybody who waits.
     pub(super) async fn store_account(
         &self,
+        state: &str,
         pending: &PendingConnection,
         record: AccountRecord,
     ) -> Result<CallbackResult, ConnectError> {
@@ -121,21 +124,65 @@ impl Broker {
             .connection(provider)
             .map_or_else(|| provider.as_str().into(), |it| Arc::clone(&it.name));
         let key = account_key(&principal, &connection, &record.account);
-        let finished = CallbackResult::Connected {
-            title: self.title(provider),
-            account: record.account.clone(),
-            label: record.label.clone(),
-        };
+        let before = self.accounts_of(&key).await;
         if let Err(fault) = self.store_with_retries(&key, &record).await {
             self.revoke_tokens(pending, &record.tokens).await;
             return Err(fault.into());
         }
         tracing::info!(account.id = record.account, "an account was connected");
         self.failures.forget(&principal, provider);
+        let account = record.account.clone();
         self.statuses
             .set(&pending.id, ConnectionOutcome::Connected(record.account))
             .await;
-        Ok(finished)
+        let now = self.accounts_of(&key).await;
+        let used = now.iter().find(|it| it.is_default).map(|it| it.id.to_string());
+        let mut connected = ConnectedAccount {
+            title: self.title(provider),
+            account,
+            label: record.label,
+            used,
+            question: None,
+            is_repeated: false,
+        };
+        if DefaultQuestion::after(&before, &now, &key.account).is_some() {
+            self.ask_default(state, pending, &key, &mut connected).await;
+        }
+        Ok(CallbackResult::Connected(connected))
+    }
+
+    /// The accounts of an owner, none where they cannot be read: what hangs on them is a question that
+    /// nobody has to answer.
+    async fn accounts_of(&self, key: &AccountKey) -> Vec<Account> {
+        self.manager.accounts(&key.owner).await.unwrap_or_else(|fault| {
+            tracing::debug!(%fault, "the accounts of a user who connects one could not be read");
+            Vec::new()
+        })
+    }
+
+    /// Keeps the question which account calls use that name none.
+    async fn ask_default(
+        &self,
+        state: &str,
+        pending: &PendingConnection,
+        key: &AccountKey,
+        connected: &mut ConnectedAccount,
+    ) {
+        let choice = PendingChoice {
+            tenant: pending.tenant.clone(),
+            user: pending.user.clone(),
+            provider: pending.request.provider.clone(),
+            connection: key.owner.connection.to_string(),
+            account: connected.account.clone(),
+            label: connected.label.clone(),
+            used: connected.used.clone(),
+            cookie: pending.cookie.clone(),
+            anywhere: pending.anywhere,
+        };
+        match self.pending.await_choice(state, choice).await {
+            Ok(()) => connected.question = Some(state.to_owned()),
+            Err(fault) => tracing::warn!(%fault, "the question for the default account was not kept"),
+        }
     }
 
     async fn store_with_retries(&self, key: &AccountKey, record: &AccountRecord) -> Result<(), Fault> {
@@ -217,7 +264,9 @@ fn record(
         lease: None,
         failures: 0,
         ended: None,
-        chosen: before.map_or(0, |it| it.chosen),
+        chosen: 0,
+        none_chosen: 0,
+        since: 0,
         connected_at: now,
         unanswered: false,
         refusal: None,

@@ -198,10 +198,11 @@ impl BrokerWorld {
             .finish(callback, Some(&cookie), &broker.endpoints.redirect_uri(None))
             .await;
         match finished.unwrap() {
-            CallbackResult::Connected { .. } => {}
+            CallbackResult::Connected(_) => {}
             CallbackResult::Confirm { state, .. } => {
                 drop(broker.confirm(&state, Some(&cookie), true).await.unwrap())
             }
+            chosen @ CallbackResult::Chosen { .. } => panic!("{chosen:?}"),
         }
         client
     }
@@ -366,6 +367,81 @@ async fn of_two_replicas_that_take_one_answer_one_redeems_it() {
     assert!(first.is_ok() != second.is_ok());
     assert_eq!(first.and(second).unwrap_err().kind, ConnectErrorKind::Gone);
     assert_eq!(world.web.redeemed.load(Ordering::Relaxed), 1);
+}
+
+/// Connects an account under a name, in a browser with this cookie.
+async fn connects_as(broker: &Arc<Broker>, account: &str) -> (Callback, String, ConnectedAccount) {
+    let request = ConnectionRequest {
+        account: Some(account.to_owned()),
+        ..connect_request()
+    };
+    let link = broker.link(&ada(), &request);
+    let begun = broker
+        .begin(&opened(broker, &link), RedirectTarget::Gateway)
+        .await
+        .unwrap();
+    let (callback, cookie) = answer(&begun);
+    let redirect = broker.endpoints.redirect_uri(None);
+    let finished = broker.finish(callback.clone(), Some(&cookie), &redirect).await;
+    match finished.unwrap() {
+        CallbackResult::Connected(connected) => (callback, cookie, connected),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_further_account_asks_which_one_is_used_and_its_browser_answers_once() {
+    let world = BrokerWorld::new();
+    let (broker, beside) = (world.broker(None, 60), world.broker(None, 60));
+    let (_, _, first) = connects_as(&broker, "work").await;
+    assert_eq!((first.used.as_deref(), first.question), (Some("work"), None));
+    let (callback, cookie, second) = connects_as(&broker, "home").await;
+    assert_eq!(second.used.as_deref(), Some("work"), "it stays");
+    let state = second.question.unwrap();
+    for wrong in [None, Some("made-up")] {
+        let refused = beside.choose_default(&state, wrong, DefaultChoice::New).await;
+        assert_eq!(refused.unwrap_err().kind, ConnectErrorKind::Unproven);
+    }
+    // The answer of the provider again: the question is still open, and nothing is redeemed twice.
+    let redirect = broker.endpoints.redirect_uri(None);
+    let again = broker.finish(callback, Some(&cookie), &redirect).await.unwrap();
+    assert!(matches!(again, CallbackResult::Connected(it) if it.is_repeated && it.question.is_some()));
+    assert_eq!(world.web.redeemed.load(Ordering::Relaxed), 2);
+    let chosen = beside
+        .choose_default(&state, Some(&cookie), DefaultChoice::New)
+        .await;
+    assert!(matches!(chosen, Ok(CallbackResult::Chosen { account: Some(it), .. }) if it == "home"));
+    let again = broker
+        .choose_default(&state, Some(&cookie), DefaultChoice::None)
+        .await;
+    assert_eq!(again.unwrap_err().kind, ConnectErrorKind::Gone);
+    let (_, _, same) = connects_as(&world.broker(None, 60), "work").await;
+    assert_eq!(
+        (same.used.as_deref(), same.question),
+        (Some("home"), None),
+        "connected again"
+    );
+}
+
+#[tokio::test]
+async fn none_is_an_answer_that_is_kept() {
+    let world = BrokerWorld::new();
+    let broker = world.broker(None, 60);
+    connects_as(&broker, "work").await;
+    let (_, cookie, second) = connects_as(&broker, "home").await;
+    let state = second.question.unwrap();
+    let chosen = broker.choose_default(&state, Some(&cookie), DefaultChoice::None);
+    assert!(matches!(
+        chosen.await,
+        Ok(CallbackResult::Chosen { account: None, .. })
+    ));
+    let (_, cookie, third) = connects_as(&broker, "club").await;
+    assert_eq!(third.used, None);
+    let state = third.question.unwrap();
+    let refused = broker
+        .choose_default(&state, Some(&cookie), DefaultChoice::Used)
+        .await;
+    assert_eq!(refused.unwrap_err().kind, ConnectErrorKind::Gone, "there is none");
 }
 
 #[tokio::test]
@@ -689,5 +765,5 @@ async fn a_flow_of_a_command_on_this_machine_may_come_back_in_any_browser() {
     let finished = broker
         .finish(callback, None, &broker.endpoints.redirect_uri(None))
         .await;
-    assert!(matches!(finished, Ok(CallbackResult::Connected { .. })));
+    assert!(matches!(finished, Ok(CallbackResult::Connected(_))));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::record::{AccountState, EndReason};
-use crate::slot::{AccountSlot, SeenRecord};
+use crate::slot::SeenRecord;
 
 /// An account as its user sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Account {
     pub state: AccountState,
     /// Why it is not `ok`.
     pub reason: Option<String>,
-    /// Whether it is the user's default.
+    /// Whether calls use it that name none.
     pub is_default: bool,
     /// When its access token ends, in unix seconds.
     pub expires_at: Option<u64>,
@@ -69,17 +69,4 @@ impl Account {
             granted: record.granted.clone(),
         }
     }
-}
-
-/// The user's default: the one chosen last, else the only one.
-pub(super) fn default_account(slots: &[Arc<AccountSlot>]) -> Option<&Arc<AccountSlot>> {
-    if let [only] = slots {
-        return Some(only);
-    }
-    let chosen = |slot: &Arc<AccountSlot>| slot.seen().map_or(0, |seen| seen.record.chosen);
-    let (at, slot) = slots
-        .iter()
-        .map(|slot| (chosen(slot), slot))
-        .max_by_key(|(at, _)| *at)?;
-    (at > 0).then_some(slot)
 }

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use pleiades_core::telemetry::request_scope;
 use tokio::time::timeout;
 
+use super::default::since;
 use super::{AccountEventKind, CredentialManager, refresh_task::nonce};
+use crate::cache::OwnerAccounts;
+use crate::key::AccountOwner;
 use crate::vault::{Fault, Kind, Path, Wrote};
 use crate::{key::AccountKey, oauth, record::AccountRecord, slot::AccountSlot};
 
@@ -37,6 +40,17 @@ impl CredentialManager {
     pub async fn choose(&self, key: &AccountKey) -> Result<bool, Fault> {
         let key = key.clone();
         self.detached(|manager| async move { manager.choose_now(&key).await })
+            .await
+    }
+
+    /// Makes none of a user's accounts the default: while several work, each call has to name one. `false`
+    /// where there are fewer than two, so that nothing is to be chosen.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn choose_none(&self, owner: &AccountOwner) -> Result<bool, Fault> {
+        let owner = owner.clone();
+        self.detached(|manager| async move { manager.choose_none_now(&owner).await })
             .await
     }
 
@@ -104,6 +118,11 @@ impl CredentialManager {
         record.seq = record.seq.max(1);
         record.lease = None;
         record.failures = 0;
+        let entry = self.cache.entry(&key.owner, self.clock.monotonic_ms());
+        if let Err(fault) = self.reread(&entry, entry.readings()).await {
+            tracing::debug!(%fault, "the other accounts of a user who connects one could not be read");
+        }
+        record.since = self.since_of(&entry, key);
         for _ in 0..TRIES {
             let before = self.records.read_any(key).await?;
             let expected = before.as_ref().map_or(0, |(version, _)| *version);
@@ -121,12 +140,11 @@ impl CredentialManager {
         for _ in 0..TRIES {
             let entry = self.cache.entry(&key.owner, self.clock.monotonic_ms());
             self.reread(&entry, entry.readings()).await?;
-            let chosen = |slot: &Arc<AccountSlot>| slot.seen().map_or(0, |seen| seen.record.chosen);
-            let latest = entry.slots().iter().map(chosen).max().unwrap_or(0);
+            let now = self.next_choice(&entry);
             let Some((version, mut record)) = self.records.read(key).await? else {
                 return Ok(false);
             };
-            record.chosen = self.clock.unix_ms().max(latest + 1);
+            record.chosen = now;
             if let Wrote::Done(version) = self.records.write(key, version, &record).await? {
                 self.keep(key, version, record);
                 self.events.happened_here(key, AccountEventKind::Chosen);
@@ -134,6 +152,64 @@ impl CredentialManager {
             }
         }
         Err(contended())
+    }
+
+    async fn choose_none_now(&self, owner: &AccountOwner) -> Result<bool, Fault> {
+        let entry = self.cache.entry(owner, self.clock.monotonic_ms());
+        self.reread(&entry, entry.readings()).await?;
+        let (slots, now) = (entry.slots(), self.next_choice(&entry));
+        if slots.len() < 2 {
+            return Ok(false);
+        }
+        for slot in &slots {
+            self.note_none_chosen(&slot.key, now).await?;
+        }
+        // One tells of all: whoever hears of it reads the owner's accounts.
+        if let Some(slot) = slots.first() {
+            self.events.happened_here(&slot.key, AccountEventKind::Chosen);
+        }
+        Ok(true)
+    }
+
+    async fn note_none_chosen(&self, key: &AccountKey, now: u64) -> Result<(), Fault> {
+        for _ in 0..TRIES {
+            let Some((version, mut record)) = self.records.read(key).await? else {
+                return Ok(());
+            };
+            record.none_chosen = now;
+            if let Wrote::Done(version) = self.records.write(key, version, &record).await? {
+                self.keep(key, version, record);
+                return Ok(());
+            }
+        }
+        Err(contended())
+    }
+
+    /// A time for a choice, in unix milliseconds: later than all that were made before, whatever clock they
+    /// were made by.
+    fn next_choice(&self, entry: &OwnerAccounts) -> u64 {
+        let made = |slot: &Arc<AccountSlot>| {
+            slot.seen()
+                .map_or(0, |seen| seen.record.chosen.max(seen.record.none_chosen))
+        };
+        let latest = entry.slots().iter().map(made).max().unwrap_or(0);
+        self.clock.unix_ms().max(latest + 1)
+    }
+
+    /// Since when an account counts as connected that is connected now: one that worked keeps its place,
+    /// any other comes after all that are there, so that it takes the default from none of them.
+    fn since_of(&self, entry: &OwnerAccounts, key: &AccountKey) -> u64 {
+        let now = self.clock.unix_ms();
+        let (mut latest, mut own) = (0, None);
+        for slot in entry.slots() {
+            let Some(seen) = slot.seen() else { continue };
+            if slot.key.account != key.account {
+                latest = latest.max(since(&seen.record));
+            } else if seen.ended(now).is_none() {
+                own = Some(since(&seen.record));
+            }
+        }
+        own.unwrap_or_else(|| now.max(latest.saturating_add(1)))
     }
 
     async fn revoke_now(&self, key: &AccountKey) -> Result<bool, Fault> {
@@ -202,6 +278,7 @@ fn replacing(record: &AccountRecord, before: Option<&AccountRecord>) -> AccountR
         new.unanswered = before.unanswered;
     }
     new.chosen = new.chosen.max(before.chosen);
+    new.none_chosen = new.none_chosen.max(before.none_chosen);
     new.connected_at = new.connected_at.max(before.connected_at);
     // What was asked for before counts as asked for: asking again would not help.
     for scope in before.requested.iter().filter(|_| new.subject == before.subject) {

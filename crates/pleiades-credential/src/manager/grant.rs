@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
-use super::account::default_account;
+use super::default::{DefaultAccount, default_account};
 use super::renewal::{SOON, end_error, renew_within, waiting};
 use super::signer::AccountSigner;
 use super::{AccountQuery, CredentialManager, GrantError, GrantedAccount, Reason};
@@ -43,8 +43,9 @@ impl CredentialManager {
         if !entry.is_fresh(now) {
             return None;
         }
-        let slot = entry.with(|slots| select(slots, query).ok().cloned())?;
-        let seen = slot.seen().filter(|seen| seen.serves(self.clock.unix_ms()))?;
+        let unix_ms = self.clock.unix_ms();
+        let slot = entry.with(|slots| select(slots, query, unix_ms).ok().cloned())?;
+        let seen = slot.seen().filter(|seen| seen.serves(unix_ms))?;
         Some(self.granted(&entry, &slot, &seen, query.connection))
     }
 
@@ -59,7 +60,7 @@ impl CredentialManager {
     ) -> Result<GrantedAccount, GrantError> {
         let deadline = Instant::now() + within;
         let entry = self.cache.entry(&query.owner(), self.clock.monotonic_ms());
-        let chosen = || entry.with(|slots| select(slots, query).ok().cloned());
+        let chosen = || entry.with(|slots| select(slots, query, self.clock.unix_ms()).ok().cloned());
         let seen = chosen().and_then(|slot| slot.seen());
         let hurried = seen.map_or(deadline, |seen| seen.hurry(self.clock.unix_ms(), deadline));
         let refused = match self.grant_by(query, &entry, hurried).await {
@@ -89,7 +90,7 @@ impl CredentialManager {
         let since = entry.readings();
         self.freshen(entry, query, deadline).await?;
         for _ in 0..TURNS {
-            let chosen = entry.with(|slots| select(slots, query).cloned());
+            let chosen = entry.with(|slots| select(slots, query, self.clock.unix_ms()).cloned());
             let readiness = chosen.as_ref().map(|slot| self.readiness(slot));
             let refused = match (&chosen, readiness) {
                 (Ok(slot), Ok(Readiness::Serves(seen))) => {
@@ -99,7 +100,9 @@ impl CredentialManager {
                     renew_within(self, slot, query.connection, trigger, deadline).await?;
                     continue;
                 }
-                (Ok(slot), Ok(Readiness::Ended(ended))) => end_error(self, entry, slot, ended),
+                (Ok(slot), Ok(Readiness::Ended(ended))) => {
+                    self.chosen_by_user(entry, slot, query, end_error(self, entry, slot, ended))
+                }
                 (Err(reason), _) | (_, Err(reason)) => self.choice_error(entry, *reason, query),
                 (Ok(_), Ok(Readiness::Gone)) => self.choice_error(entry, NoChoice::None, query),
             };
@@ -122,8 +125,9 @@ impl CredentialManager {
     ) -> Result<(), GrantError> {
         let now = self.clock.monotonic_ms();
         let serves = entry.with(|slots| {
-            let seen = select(slots, query).ok().and_then(|slot| slot.seen());
-            seen.is_some_and(|seen| seen.time_left(self.clock.unix_ms()).is_some())
+            let unix_ms = self.clock.unix_ms();
+            let seen = select(slots, query, unix_ms).ok().and_then(|slot| slot.seen());
+            seen.is_some_and(|seen| seen.time_left(unix_ms).is_some())
         });
         // Never chosen among some only: the default may be one that was not read yet.
         if serves && entry.age(now).is_some() {
@@ -176,11 +180,42 @@ impl CredentialManager {
         }
     }
 
+    /// Adds to the error for a default that has ended those that work: its user chose it, so none of them is
+    /// used in its place, but a call can name one.
+    fn chosen_by_user(
+        &self,
+        entry: &OwnerAccounts,
+        slot: &Arc<AccountSlot>,
+        query: &AccountQuery<'_>,
+        error: GrantError,
+    ) -> GrantError {
+        let is_unnamed = query.account.is_none() && query.remembered != Some(&*slot.key.account);
+        match error {
+            GrantError::Expired {
+                account,
+                reason,
+                cause,
+                fingerprint,
+                ..
+            } if is_unnamed => GrantError::Expired {
+                account,
+                reason,
+                cause,
+                fingerprint,
+                others: working(self.describe(entry)),
+            },
+            error => error,
+        }
+    }
+
     fn choice_error(&self, entry: &OwnerAccounts, reason: NoChoice, query: &AccountQuery<'_>) -> GrantError {
         let accounts = self.describe(entry);
         match reason {
             NoChoice::None => GrantError::NotConnected {
-                reason: Reason::NeverConnected,
+                reason: match entry.has_lost(query.account) {
+                    true => Reason::Revoked,
+                    false => Reason::NeverConnected,
+                },
                 wanted: query.account.map(str::to_owned),
                 accounts,
             },
@@ -209,11 +244,15 @@ impl CredentialManager {
     }
 }
 
-/// The one that the call names, else the one that its session used, else the user's default, else
-/// the only one.
+fn working(accounts: Vec<super::Account>) -> Vec<super::Account> {
+    accounts.into_iter().filter(|it| it.state.works()).collect()
+}
+
+/// The one that the call names, else the one that its session used, else the user's default.
 fn select<'a>(
     slots: &'a [Arc<AccountSlot>],
     query: &AccountQuery<'_>,
+    unix_ms: u64,
 ) -> Result<&'a Arc<AccountSlot>, NoChoice> {
     let named = |name: &str| slots.iter().find(|slot| *slot.key.account == *name);
     if let Some(name) = query.account {
@@ -222,11 +261,11 @@ fn select<'a>(
     if let Some(slot) = query.remembered.and_then(named) {
         return Ok(slot);
     }
-    default_account(slots).ok_or(if slots.is_empty() {
-        NoChoice::None
-    } else {
-        NoChoice::Several
-    })
+    match default_account(slots, unix_ms) {
+        DefaultAccount::Of(slot) => Ok(slot),
+        DefaultAccount::Several => Err(NoChoice::Several),
+        DefaultAccount::Missing => Err(NoChoice::None),
+    }
 }
 
 fn unavailable(fault: &Fault) -> GrantError {

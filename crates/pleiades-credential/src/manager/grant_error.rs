@@ -1,12 +1,21 @@
 //! Why a call gets no signature, and the error that its caller gets.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::account::Account;
 use crate::{connection::Connection, vault::Kind};
 use pleiades_core::error::{Code, Error};
+use pleiades_core::text::one_line;
+
+/// Names of accounts in a sentence, and characters of each.
+const NAMES: usize = 8;
+const NAME: usize = 64;
+/// Accounts that an answer lists.
+const LISTED: usize = 100;
+/// Where a call names an account, in the words of the meta tool.
+pub(super) const AS_ARGUMENT: &str = "as `accountId`";
 
 /// Why a call gets no signature.
 #[derive(Debug)]
@@ -30,10 +39,12 @@ pub enum GrantError {
         cause: Option<String>,
         /// The account as it is: another one after it was connected again.
         fingerprint: Option<[u8; 32]>,
+        /// Those that work, where the call names none and its user chose this one.
+        others: Vec<Account>,
     },
-    /// Several and no default.
+    /// Several work, and none is the default.
     Ambiguous {
-        /// Its id.
+        /// All of them.
         accounts: Vec<Account>,
     },
     /// The store cannot be reached or says no, and nothing valid is in memory.
@@ -104,7 +115,7 @@ impl Reason {
     #[must_use]
     pub const fn sentence(self) -> &'static str {
         match self {
-            // Also after the last account was revoked: nothing is kept of it.
+            // Also after the last account was revoked, where nobody here remembers it.
             Self::NeverConnected => "no account of yours is connected",
             Self::Revoked => "the connection was revoked",
             Self::Refused => "the provider ended the connection",
@@ -128,45 +139,47 @@ impl GrantError {
         matches!(self, Self::Unavailable { .. } | Self::Waiting { .. })
     }
 
-    /// The error for a caller, without the link that the exchange adds.
+    /// The error for a caller, without the link that the exchange adds. `naming` says where a call names an
+    /// account.
     #[must_use]
-    pub fn error(&self, connection: &Connection) -> Error {
-        let (title, id) = (&connection.title, &connection.provider);
-        let listed = |accounts: &[Account]| accounts.iter().map(Account::to_json).collect::<Vec<_>>();
+    pub fn error(&self, connection: &Connection, naming: &str) -> Error {
+        let title = &connection.title;
         match self {
-            Self::NotConnected { reason, wanted, accounts } => {
-                let name = wanted.as_deref().map_or_else(String::new, |it| format!(" under the name `{it}`"));
-                let mut data = json!({ "provider_id": &**id, "reason": reason.as_str() });
-                if let (Some(data), false) = (data.as_object_mut(), accounts.is_empty()) {
-                    data.insert("accounts".to_owned(), json!(listed(accounts)));
-                    if *reason == Reason::NeverConnected {
-                        data.insert("detail".to_owned(), json!("no account of yours has this name"));
-                    }
-                }
-                Error::new(Code::NeedsAuth, format!("{title} is not connected{name}")).data(data)
+            Self::NotConnected {
+                reason,
+                wanted,
+                accounts,
+            } => not_connected(connection, *reason, wanted.as_deref(), accounts),
+            Self::Expired {
+                account,
+                reason,
+                cause,
+                others,
+                ..
+            } => expired(connection, account, (*reason, cause.as_deref()), (others, naming)),
+            Self::Ambiguous { accounts } => {
+                let mut data = json!({ "provider_id": &*connection.provider });
+                list(&mut data, accounts);
+                let names = names(accounts);
+                let message = format!(
+                    "several accounts of {title} are connected and none is the default: name one {naming}: {names}"
+                );
+                Error::new(Code::AccountAmbiguous, message).data(data)
             }
-            Self::Expired { account, reason, cause, .. } => {
-                let mut detail = reason.sentence().to_owned();
-                if let Some(cause) = cause {
-                    detail = format!("{detail}: {cause}");
-                }
-                Error::new(
-                    Code::TokenExpired,
-                    format!("the connection of `{account}` to {title} has ended; connect it again"),
-                )
-                .data(json!({ "provider_id": &**id, "accountId": &**account, "reason": reason.as_str(), "detail": detail }))
-            }
-            Self::Ambiguous { accounts } => Error::new(
-                Code::AccountAmbiguous,
-                format!("several accounts of {title} are connected and none is the default: name one as `accountId`"),
-            )
-            .data(json!({ "provider_id": &**id, "accounts": listed(accounts) })),
-            Self::Unavailable { store, retry_after, cause } => Error::new(
+            Self::Unavailable {
+                store,
+                retry_after,
+                cause,
+            } => Error::new(
                 Code::CredentialStore,
                 format!("{}; nothing was run", store.caller_message()),
             )
             .retry_after(*retry_after)
-            .because(cause.clone().unwrap_or_else(|| format!("the credential store is {}", store.as_str()))),
+            .because(
+                cause
+                    .clone()
+                    .unwrap_or_else(|| format!("the credential store is {}", store.as_str())),
+            ),
             Self::Waiting { retry_after, cause } => {
                 let message = match cause {
                     Some(cause) => format!(
@@ -177,5 +190,138 @@ impl GrantError {
                 Error::new(Code::CredentialTimeout, message).retry_after(*retry_after)
             }
         }
+    }
+}
+
+fn expired(
+    connection: &Connection,
+    account: &str,
+    (reason, cause): (Reason, Option<&str>),
+    (others, naming): (&[Account], &str),
+) -> Error {
+    let title = &connection.title;
+    let mut detail = reason.sentence().to_owned();
+    if let Some(cause) = cause {
+        detail = format!("{detail}: {cause}");
+    }
+    let mut data = json!({
+        "provider_id": &*connection.provider,
+        "accountId": account,
+        "reason": reason.as_str(),
+        "detail": detail,
+    });
+    list(&mut data, others);
+    let account = one_line(account, NAME);
+    let message = match others {
+        [] => format!("the connection of `{account}` to {title} has ended; connect it again"),
+        others => format!(
+            "the connection of `{account}` to {title} has ended, which is the account of calls that name none; \
+                 connect it again, or name another {naming}: {}",
+            names(others)
+        ),
+    };
+    Error::new(Code::TokenExpired, message).data(data)
+}
+
+fn not_connected(
+    connection: &Connection,
+    reason: Reason,
+    wanted: Option<&str>,
+    accounts: &[Account],
+) -> Error {
+    let mut data = json!({ "provider_id": &*connection.provider, "reason": reason.as_str() });
+    let wanted = wanted.map(|it| one_line(it, NAME));
+    if wanted.is_some() && reason == Reason::NeverConnected && !accounts.is_empty() {
+        let detail = format!(
+            "there is no account of that name; connected are {}",
+            names(accounts)
+        );
+        insert(&mut data, "detail", json!(detail));
+    }
+    list(&mut data, accounts);
+    let title = &connection.title;
+    let message = match wanted {
+        Some(wanted) => format!("{title} is not connected under the name `{wanted}`"),
+        None => format!("{title} is not connected"),
+    };
+    Error::new(Code::NeedsAuth, message).data(data)
+}
+
+/// Names of accounts in a sentence: those that work, so many at most, each so long at most.
+fn names(accounts: &[Account]) -> String {
+    let works: Vec<&Account> = accounts.iter().filter(|it| it.state.works()).collect();
+    let shown = if works.is_empty() {
+        accounts.iter().collect()
+    } else {
+        works
+    };
+    let mut text = shown
+        .iter()
+        .take(NAMES)
+        .map(|it| format!("`{}`", one_line(&it.id, NAME)))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if let Some(more @ 1..) = shown.len().checked_sub(NAMES) {
+        write!(text, " and {more} more").ok();
+    }
+    text
+}
+
+/// Puts accounts into the data of an error, where there are some: so many at most.
+fn list(data: &mut Value, accounts: &[Account]) {
+    let works = |it: &&Account| it.state.works();
+    let ordered = accounts
+        .iter()
+        .filter(works)
+        .chain(accounts.iter().filter(|it| !works(it)));
+    let listed: Vec<Value> = ordered.take(LISTED).map(Account::to_json).collect();
+    if !listed.is_empty() {
+        insert(data, "accounts", json!(listed));
+    }
+}
+
+fn insert(data: &mut Value, name: &str, value: Value) {
+    if let Some(data) = data.as_object_mut() {
+        data.insert(name.to_owned(), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::AccountState;
+
+    fn account(id: &str, state: AccountState) -> Account {
+        Account {
+            id: id.into(),
+            label: None,
+            state,
+            reason: None,
+            is_default: false,
+            expires_at: None,
+            requested: Vec::new(),
+            granted: None,
+        }
+    }
+
+    #[test]
+    fn a_sentence_names_the_accounts_that_work_so_many_and_so_long_at_most() {
+        let two = [
+            account("ann@example.com", AccountState::Ok),
+            account("gone", AccountState::NeedsReauth),
+            account("bob@example.com", AccountState::Expiring),
+        ];
+        assert_eq!(names(&two), "`ann@example.com`, `bob@example.com`");
+        let many: Vec<Account> = (0..1_000)
+            .map(|at| account(&format!("{at}{}", "x".repeat(500)), AccountState::Ok))
+            .collect();
+        let text = names(&many);
+        assert!(
+            text.chars().count() < 800 && text.ends_with(" and 992 more"),
+            "{text}"
+        );
+        let mut data = json!({});
+        list(&mut data, &many);
+        assert_eq!(data["accounts"].as_array().unwrap().len(), LISTED);
     }
 }

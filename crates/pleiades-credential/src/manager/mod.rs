@@ -5,6 +5,7 @@ mod account;
 mod background;
 mod change;
 mod client_token;
+mod default;
 mod events;
 mod grant;
 mod grant_error;
@@ -29,6 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use account::Account;
 pub use change::MissingScopes;
+pub use default::DefaultQuestion;
 use events::AccountEvents;
 pub use events::{AccountEvent, AccountEventKind, Replicas};
 pub use grant_error::{GrantError, Reason};

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Account, CredentialManager, account::default_account};
+use super::default::{DefaultAccount, default_account};
+use super::{Account, CredentialManager};
 use crate::key::{AccountKey, AccountOwner};
 use crate::vault::{Fault, Kind, Path};
 use crate::{cache::OwnerAccounts, record::AccountRecord, slot::AccountSlot};
@@ -64,7 +65,10 @@ impl CredentialManager {
     pub(super) fn describe(&self, entry: &OwnerAccounts) -> Vec<Account> {
         let unix_ms = self.clock.unix_ms();
         let slots = entry.slots();
-        let default = default_account(&slots).map(|slot| Arc::clone(&slot.key.account));
+        let default = match default_account(&slots, unix_ms) {
+            DefaultAccount::Of(slot) => Some(Arc::clone(&slot.key.account)),
+            DefaultAccount::Several | DefaultAccount::Missing => None,
+        };
         let describe = |slot: &Arc<AccountSlot>| {
             let seen = slot.seen()?;
             let lead = self.lead(&entry.owner.connection, &seen.record.provider);

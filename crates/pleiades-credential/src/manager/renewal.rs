@@ -71,6 +71,7 @@ pub(super) fn end_error(
         reason,
         cause: cause.map(|cause| cause.why),
         fingerprint,
+        others: Vec::new(),
     };
     match ended {
         EndReason::Revoked => connect(Reason::Revoked),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::grant_error::AS_ARGUMENT;
 use super::renewal::{SOON, end_error, renew_within, upgrade, waiting};
 use super::{CredentialManager, GrantError, Reason};
 use crate::slot::{AccountSlot, SeenRecord};
@@ -55,11 +56,11 @@ impl AccountSigner {
                 wanted: None,
                 accounts: Vec::new(),
             };
-            return Err(refused.error(&self.connection));
+            return Err(refused.error(&self.connection, AS_ARGUMENT));
         };
         let same = self.subject.is_some() && seen.record.subject == self.subject;
         if seen.grant != self.grant && !same {
-            return Err(waiting(Duration::from_secs(1), None).error(&self.connection));
+            return Err(waiting(Duration::from_secs(1), None).error(&self.connection, AS_ARGUMENT));
         }
         Ok(seen)
     }
@@ -92,7 +93,9 @@ impl AccountSigner {
             if let Some(ended) = seen.ended(unix_ms) {
                 let now = manager.clock.monotonic_ms();
                 let entry = manager.cache.entry(&self.slot.key.owner, now);
-                return Err(end_error(&manager, &entry, &self.slot, ended).error(&self.connection));
+                return Err(
+                    end_error(&manager, &entry, &self.slot, ended).error(&self.connection, AS_ARGUMENT)
+                );
             }
             if let Err(refused) = renewed {
                 if refused.is_passing() && seen.time_left(manager.clock.unix_ms()).is_some() {
@@ -100,12 +103,12 @@ impl AccountSigner {
                 }
                 // The token ended while a newer one was hurried for: now the request's whole time may be used.
                 if !(refused.is_passing() && hurried < deadline) {
-                    return Err(refused.error(&self.connection));
+                    return Err(refused.error(&self.connection, AS_ARGUMENT));
                 }
             }
             trigger = seen.trigger();
         }
-        Err(waiting(SOON, None).error(&self.connection))
+        Err(waiting(SOON, None).error(&self.connection, AS_ARGUMENT))
     }
 }
 

@@ -40,17 +40,117 @@ async fn nobody_sees_the_accounts_of_another_tenant() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_accounts_and_no_default_are_ambiguous_until_one_is_chosen() {
+async fn the_first_account_stays_the_default_until_its_user_chooses() {
     let world = ManagerWorld::new();
-    world.connect("ann").await;
+    let owner = world.key("ann").owner;
     world.connect("bob").await;
-    let refused = world.manager.grant(&world.ask(None), WITHIN).await.unwrap_err();
-    assert!(matches!(&refused, GrantError::Ambiguous { accounts } if accounts.len() == 2));
-    assert!(world.manager.choose(&world.key("bob")).await.unwrap());
+    assert!(!world.manager.choose_none(&owner).await.unwrap(), "there is one");
+    // By name it comes before.
+    world.connect("ann").await;
     assert_eq!(world.granted(None).await, "bob");
+    world.connect("bob").await;
+    assert_eq!(world.granted(None).await, "bob", "connected again");
     assert!(world.manager.choose(&world.key("ann")).await.unwrap());
     assert_eq!(world.granted(None).await, "ann");
     assert!(!world.manager.choose(&world.key("eve")).await.unwrap());
+    assert!(world.manager.choose_none(&owner).await.unwrap());
+    let refused = world.manager.grant(&world.ask(None), WITHIN).await.unwrap_err();
+    assert!(matches!(&refused, GrantError::Ambiguous { accounts } if named(accounts) == ["ann", "bob"]));
+    let beside = world.beside();
+    let refused = beside.manager.grant(&beside.ask(None), WITHIN).await;
+    assert!(
+        matches!(refused, Err(GrantError::Ambiguous { .. })),
+        "another replica"
+    );
+    assert!(world.manager.choose(&world.key("bob")).await.unwrap());
+    assert_eq!(world.granted(None).await, "bob");
+}
+
+#[tokio::test(start_paused = true)]
+async fn none_is_the_default_only_among_those_of_which_that_was_said() {
+    let world = ManagerWorld::new();
+    for account in ["ann", "bob"] {
+        world.connect(account).await;
+    }
+    assert!(world.manager.choose_none(&world.key("ann").owner).await.unwrap());
+    world.manager.revoke(&world.key("ann")).await.unwrap();
+    assert_eq!(world.granted(None).await, "bob");
+    world.connect("cid").await;
+    assert_eq!(world.granted(None).await, "bob", "it was used before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_has_ended_is_replaced_by_one_that_works_unless_its_user_chose_it() {
+    let world = ManagerWorld::new();
+    for account in ["ann", "bob"] {
+        world.connect(account).await;
+    }
+    world.server.withdraw();
+    world.manager.refresh(&world.key("ann"), true).await.unwrap();
+    assert_eq!(world.granted(None).await, "bob");
+    world.connect("ann").await;
+    assert_eq!(
+        world.granted(None).await,
+        "bob",
+        "connecting takes the default from nobody"
+    );
+    world.manager.choose(&world.key("ann")).await.unwrap();
+    world.server.withdraw();
+    world.manager.refresh(&world.key("ann"), true).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(world::LIFE)).await;
+    world.connect("bob").await;
+    let refused = world.manager.grant(&world.ask(None), WITHIN).await.unwrap_err();
+    assert!(matches!(&refused, GrantError::Expired { account, others, .. }
+        if &**account == "ann" && named(others) == ["bob"]));
+    let error = refused.error(&world.connection, "as `accountId`");
+    assert!(
+        error.message.contains("or name another as `accountId`: `bob`"),
+        "{}",
+        error.message
+    );
+    assert_eq!(error.data.unwrap()["accounts"][0]["accountId"], "bob");
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_of_earlier_releases_are_read_and_their_oldest_account_is_the_default() {
+    let world = ManagerWorld::new();
+    for (account, connected_at) in [("ann", 20), ("bob", 10)] {
+        let mut record = world::record(account, "refresh", world.manager.clock.unix());
+        record.connected_at = connected_at;
+        record.grant_id = account.to_owned();
+        let mut value = serde_json::to_value(&record).unwrap();
+        for new in ["since", "none_chosen"] {
+            assert!(value.as_object_mut().unwrap().remove(new).is_some());
+        }
+        let path = Path::account(&world.key(account));
+        let value = pleiades_core::secret::Secret::new(value.to_string());
+        world.manager.vault().write(&path, 0, &value, None).await.unwrap();
+    }
+    assert_eq!(world.granted(None).await, "bob");
+    world.connect("cid").await;
+    assert_eq!(world.granted(None).await, "bob");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_is_gone_was_revoked_and_not_never_connected() {
+    let world = ManagerWorld::new();
+    let reason = |refused: GrantError| match refused {
+        GrantError::NotConnected { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    };
+    world.connect("ann").await;
+    world.manager.revoke(&world.key("ann")).await.unwrap();
+    let refused = world.manager.grant(&world.ask(None), WITHIN).await.unwrap_err();
+    assert_eq!(reason(refused), Reason::Revoked);
+    world.connect("bob").await;
+    world.granted(None).await;
+    world.beside().manager.revoke(&world.key("bob")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    let refused = world.manager.grant(&world.ask(None), WITHIN).await.unwrap_err();
+    assert_eq!(reason(refused), Reason::Revoked, "by another process");
+    let beside = world.beside();
+    let refused = beside.manager.grant(&beside.ask(None), WITHIN).await.unwrap_err();
+    assert_eq!(reason(refused), Reason::NeverConnected, "as far as it knows");
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,8 +44,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use account::{AccountPurpose, UsedAccount, needs_auth};
 pub use account::{Accounts, ConnectCommand};
-pub(crate) use account::{UsedAccount, needs_auth};
 pub(crate) use call::{is_breakage, limited};
 pub(crate) use fault::paced;
 pub use fault::{rpc_fault, rpc_fault_of};

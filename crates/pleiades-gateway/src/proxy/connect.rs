@@ -18,8 +18,8 @@ use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::{events::RequestDone, names};
 use pleiades_core::time::unix_now;
 use pleiades_credential::broker::{
-    Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, LinkPayload, Proof,
-    ProofMethod, RedirectTarget, proof_cookie,
+    Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, DefaultChoice,
+    LinkPayload, Proof, ProofMethod, RedirectTarget, proof_cookie,
 };
 use pleiades_credential::{ProviderAuth, access::framing, oauth};
 use pleiades_mcp::{Revision, seal::Sealer};
@@ -325,13 +325,20 @@ impl ConnectPages<'_> {
         Ok(self.result_page(finished, &name, provider))
     }
 
-    /// Takes what a person decided about another account.
+    /// Takes what a person decided: about another account in the place of one, or about the default.
     async fn submit_confirm(
         self,
         headers: &HeaderMap,
         form: &PostedForm,
         provider: Option<&str>,
     ) -> Result<Response, ConnectError> {
+        let choice = form.get("default").and_then(DefaultChoice::parse);
+        if let (Some(state), Some(choice)) = (form.get("state"), choice) {
+            let name = Callback::cookie_of(state);
+            let cookie = self.cookie(headers, &name);
+            let chosen = self.broker.choose_default(state, cookie.as_deref(), choice);
+            return Ok(self.result_page(chosen.await?, &name, provider));
+        }
         let (Some(state), Some(answer)) = (form.get("state"), form.get("confirm")) else {
             return Err(ConnectError::new(
                 ConnectErrorKind::Malformed,
@@ -347,18 +354,26 @@ impl ConnectPages<'_> {
 
     fn result_page(self, finished: CallbackResult, cookie: &str, provider: Option<&str>) -> Response {
         let gateway = self.broker.name();
+        let path = || match provider {
+            None => self.path("/oauth/callback"),
+            Some(provider) => self.path(&format!("/oauth/callback/{provider}")),
+        };
         match finished {
-            CallbackResult::Connected {
-                title,
-                account,
-                label,
-            } => {
-                let page = pages::connected(&pages::ConnectedPage {
-                    gateway,
-                    title: &title,
-                    account: &account,
-                    label: label.as_deref(),
-                });
+            CallbackResult::Connected(connected) => {
+                // An answer counts once: what comes again is refused, though its question is still open.
+                let status = match connected.is_repeated {
+                    true => respond::connect_status(ConnectErrorKind::Gone),
+                    false => http::StatusCode::OK,
+                };
+                let page = pages::connected(gateway, &connected, &path());
+                let page = respond::page(status, page);
+                match connected.question {
+                    Some(_) => page,
+                    None => self.without_cookie(page, cookie),
+                }
+            }
+            CallbackResult::Chosen { title, account } => {
+                let page = pages::default_chosen(gateway, &title, account.as_deref());
                 self.without_cookie(respond::page(http::StatusCode::OK, page), cookie)
             }
             CallbackResult::Confirm {
@@ -366,11 +381,7 @@ impl ConnectPages<'_> {
                 certain,
                 state,
             } => {
-                let path = provider.map_or_else(
-                    || self.path("/oauth/callback"),
-                    |provider| self.path(&format!("/oauth/callback/{provider}")),
-                );
-                let page = pages::confirm(gateway, &title, certain, &path, &state);
+                let page = pages::confirm(gateway, &title, certain, &path(), &state);
                 respond::page(respond::connect_status(ConnectErrorKind::Conflict), page)
             }
         }

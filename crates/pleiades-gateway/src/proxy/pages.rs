@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use pleiades_core::page::{self, document, escape, paragraphs, prose};
 use pleiades_credential::access::Principal;
-use pleiades_credential::broker::{ConnectError, ConnectErrorKind, ProofMethod};
+use pleiades_credential::broker::{
+    ConnectError, ConnectErrorKind, ConnectedAccount, DefaultChoice, ProofMethod,
+};
 
 /// The field of the connect form that says which button was pressed, and the value of the one that ends it.
 /// Both buttons carry the name, so that whatever fills in forms sends the first one's value.
@@ -205,71 +207,52 @@ fn submit(value: &str, text: &str) -> String {
     )
 }
 
-/// An account that has just been connected.
-#[derive(Debug)]
-pub(super) struct ConnectedPage<'a> {
-    pub(super) gateway: &'a str,
-    pub(super) title: &'a str,
-    pub(super) account: &'a str,
-    pub(super) label: Option<&'a str>,
+/// An account that has just been connected: which one calls use that name none, and the question which that should
+/// be, where it is open; `action` is where the answer goes.
+pub(super) fn connected(gateway: &str, done: &ConnectedAccount, action: &str) -> String {
+    let used = done.used.as_deref().map(escape);
+    let now = match &used {
+        Some(used) if *used == escape(&done.account) => "Calls that name no account use it.".to_owned(),
+        Some(used) => format!("Calls that name no account go on using <strong>{used}</strong>."),
+        None => "Calls have to name one of your accounts.".to_owned(),
+    };
+    let rest = match &done.question {
+        Some(state) => default_form(done, used.as_deref(), (action, state)),
+        None => paragraphs(&[DONE]),
+    };
+    let account = (done.account.as_str(), done.label.as_deref());
+    page::connected(gateway, &done.title, account, &format!("<p>{now}</p>{rest}"))
 }
 
-pub(super) fn connected(done: &ConnectedPage<'_>) -> String {
-    let rest = paragraphs(&["The next call uses it.", DONE]);
-    page::connected(done.gateway, done.title, (done.account, done.label), &rest)
-}
-
-/// Which account calls use that name none: asked once there is more than one.
-#[derive(Debug)]
-pub(super) struct DefaultQuestion<'a> {
-    /// Where the form goes.
-    pub(super) action: &'a str,
-    /// What the form brings back, hidden.
-    pub(super) state: &'a str,
-    /// The account that such calls use now; `None`: they have to name one.
-    pub(super) used: Option<&'a str>,
-}
-
-/// As [`connected`], with the question which account is the default: the field `default` of its form is `used`,
-/// `new` or `none`. Until it is answered nothing changes, and the first button is the one that changes nothing.
-#[cfg_attr(not(test), expect(dead_code, reason = "the callback asks it soon"))]
-pub(super) fn connected_with_choice(done: &ConnectedPage<'_>, question: &DefaultQuestion<'_>) -> String {
-    let (title, new) = (escape(done.title), escape(done.account));
-    let button = |value: &str, text: &str, class: &str| {
+/// The question which account is the default: the field `default` of its form is a [`DefaultChoice`]. Until it is
+/// answered nothing changes, and the first button is the one that changes nothing.
+fn default_form(done: &ConnectedAccount, used: Option<&str>, (action, state): (&str, &str)) -> String {
+    let (title, new) = (escape(&done.title), escape(&done.account));
+    let button = |choice: DefaultChoice, text: &str, class: &str| {
+        let value = choice.as_str();
         format!("<button type=\"submit\" name=\"default\" value=\"{value}\"{class}>{text}</button>")
     };
     let (plain, none) = (" class=\"plain\"", "None: agents name one each time");
-    let (now, buttons) = match question.used.map(escape) {
-        Some(used) => (
-            format!("Calls that name no account go on using <strong>{used}</strong>."),
-            [
-                button("used", &format!("Keep {used}"), ""),
-                button("new", &format!("Use {new}"), plain),
-                button("none", none, plain),
-            ],
-        ),
-        None => (
-            "Calls have to name one of your accounts.".to_owned(),
-            [
-                button("none", none, ""),
-                button("new", &format!("Use {new}"), plain),
-                String::new(),
-            ],
-        ),
+    let new = button(DefaultChoice::New, &format!("Use {new}"), plain);
+    let buttons = match used {
+        Some(used) => [
+            button(DefaultChoice::Used, &format!("Keep {used}"), ""),
+            new,
+            button(DefaultChoice::None, none, plain),
+        ],
+        None => [button(DefaultChoice::None, none, ""), new, String::new()],
     };
-    let rest = format!(
-        "<p>{now}</p><h2>Which account of {title} do calls use that name none?</h2>\
+    format!(
+        "<h2>Which account of {title} do calls use that name none?</h2>\
          <form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"state\" value=\"{}\">{}</form>\
          <p class=\"soft\">You can also close this page: then nothing changes.</p>",
-        escape(question.action),
-        escape(question.state),
+        escape(action),
+        escape(state),
         buttons.concat(),
-    );
-    page::connected(done.gateway, done.title, (done.account, done.label), &rest)
+    )
 }
 
 /// The answer to that question, as it was taken.
-#[cfg_attr(not(test), expect(dead_code, reason = "the callback asks it soon"))]
 pub(super) fn default_chosen(gateway: &str, title: &str, chosen: Option<&str>) -> String {
     let now = chosen.map_or_else(
         || "Calls that name no account are answered with the names of your accounts.".to_owned(),
@@ -479,23 +462,29 @@ mod tests {
 
     #[test]
     fn the_choice_of_a_default_begins_with_what_changes_nothing_and_escapes_names() {
-        let done = ConnectedPage {
-            gateway: "pleiades",
-            title: "Mail",
-            account: "home<b>",
-            label: None,
+        let page = |used: Option<&str>, question: Option<&str>| {
+            let done = ConnectedAccount {
+                title: "Mail".to_owned(),
+                account: "home<b>".to_owned(),
+                label: None,
+                used: used.map(str::to_owned),
+                question: question.map(str::to_owned),
+                is_repeated: false,
+            };
+            connected("pleiades", &done, "/oauth/callback")
         };
-        let asked = |used| {
-            let (action, state) = ("/oauth/callback", "s");
-            connected_with_choice(&done, &DefaultQuestion { action, state, used })
-        };
-        let page = asked(Some("work"));
+        let only = page(Some("home<b>"), None);
+        assert!(only.contains("Calls that name no account use it.") && !only.contains("<form"));
+        let asked = page(Some("work"), Some("s\""));
         let at = |page: &str, text: &str| page.find(text).unwrap_or_else(|| panic!("{text}: {page}"));
-        assert!(at(&page, "value=\"used\">Keep work</button>") < at(&page, ">Use home&lt;b&gt;</button>"));
-        assert!(at(&page, "value=\"new\"") < at(&page, "value=\"none\""));
-        assert!(page.contains("go on using <strong>work</strong>") && !page.contains("<b>"));
-        let page = asked(None);
-        assert!(at(&page, "value=\"none\"") < at(&page, "value=\"new\"") && !page.contains("value=\"used\""));
+        assert!(at(&asked, "value=\"used\">Keep work</button>") < at(&asked, ">Use home&lt;b&gt;</button>"));
+        assert!(at(&asked, "value=\"new\"") < at(&asked, "value=\"none\""));
+        assert!(asked.contains("go on using <strong>work</strong>") && asked.contains("value=\"s&quot;\""));
+        let none = page(None, Some("s"));
+        assert!(at(&none, "value=\"none\"") < at(&none, "value=\"new\"") && !none.contains("value=\"used\""));
+        for page in [only, asked, none] {
+            assert!(!page.contains("<b>"), "{page}");
+        }
         assert!(default_chosen("pleiades", "Mail", Some("<b>")).contains("<strong>&lt;b&gt;</strong>"));
     }
 }

@@ -359,7 +359,7 @@ async fn without_a_refresh_token_an_ended_access_token_is_expired() {
         ),
         "{refused:?}"
     );
-    let error = refused.error(&world.connection).data.unwrap();
+    let error = refused.error(&world.connection, "as `accountId`").data.unwrap();
     assert_eq!(error["reason"], "refused");
     assert!(
         error["detail"].as_str().unwrap().contains("no refresh token"),
@@ -488,7 +488,7 @@ async fn a_refusal_that_nobody_knows_asks_the_person_at_once_and_deletes_nothing
             panic!("{spoilt:?}: {refused:?}");
         };
         assert!(cause.contains(words), "{spoilt:?}: {cause}");
-        let error = refused.error(&world.connection);
+        let error = refused.error(&world.connection, "as `accountId`");
         assert_eq!(
             (error.code, &error.data.unwrap()["reason"]),
             (Code::TokenExpired, &"refused".into())
@@ -606,7 +606,7 @@ async fn transient_faults_say_why_and_name_no_address() {
         let world = expired().await;
         *world.server.next.lock() = vec![spoilt; 3];
         let refused = world.manager.grant(&world.ask(None), WITHIN).await.unwrap_err();
-        let error = refused.error(&world.connection);
+        let error = refused.error(&world.connection, "as `accountId`");
         assert_eq!(error.code, Code::CredentialTimeout);
         assert!(
             error.message.contains(words) && !error.message.contains("gone"),

@@ -154,6 +154,8 @@ pub(crate) fn record(account: &str, refresh: &str, now: u64) -> AccountRecord {
         failures: 0,
         ended: None,
         chosen: 0,
+        none_chosen: 0,
+        since: 0,
         connected_at: now,
         unanswered: false,
         refusal: None,

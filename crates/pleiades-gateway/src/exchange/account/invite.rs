@@ -9,6 +9,7 @@ use super::Accounts;
 use super::attempts::UsedAccount;
 use crate::catalog::Provider;
 use pleiades_core::error::{Code, Error};
+use pleiades_core::telemetry::View;
 use pleiades_credential::access::Principal;
 use pleiades_credential::broker::ConnectionRequest;
 use pleiades_credential::manager::{GrantError, MissingScopes, Reason};
@@ -38,6 +39,26 @@ fn without_tokens(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// Where a caller names an account, for a sentence with "name one".
+const fn naming(view: View) -> &'static str {
+    match view {
+        View::Meta => "as `accountId`",
+        View::Tool => "in the header `Pleiades-Account`, or as `pleiades/accountId` in the call's `_meta`",
+        View::Relay => "in the header `Pleiades-Account`",
+    }
+}
+
+/// What a call wants an account for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AccountPurpose<'a> {
+    /// The account that it names.
+    pub(crate) wanted: Option<&'a str>,
+    /// What is to be done.
+    pub(crate) operation: &'a str,
+    /// The view through which it came, which says how the next one names an account.
+    pub(crate) view: View,
+}
+
 impl Accounts {
     /// The error for a caller without a usable account, with a way to connect where that helps.
     pub(crate) async fn unconnected(
@@ -45,9 +66,9 @@ impl Accounts {
         principal: &Principal,
         connection: &Connection,
         refused: &GrantError,
-        (wanted, operation): (Option<&str>, &str),
+        purpose: AccountPurpose<'_>,
     ) -> Error {
-        let mut error = refused.error(connection);
+        let mut error = refused.error(connection, naming(purpose.view));
         if let Some(accounts) = error.data.as_mut().and_then(|data| data.get_mut("accounts")) {
             for account in accounts.as_array_mut().into_iter().flatten() {
                 if let Some(account) = account.as_object_mut() {
@@ -56,14 +77,17 @@ impl Accounts {
             }
         }
         match refused {
-            GrantError::NotConnected { .. } => self.invite(principal, connection, error, (wanted, &[])).await,
+            GrantError::NotConnected { .. } => {
+                self.invite(principal, connection, error, (purpose.wanted, &[]))
+                    .await
+            }
             GrantError::Expired {
                 account, fingerprint, ..
             } => {
                 let used = UsedAccount {
                     account,
                     fingerprint: *fingerprint,
-                    operation,
+                    operation: purpose.operation,
                 };
                 self.count_refused(principal, connection, used, error).await
             }

@@ -14,7 +14,7 @@ pub(crate) use attempts::UsedAccount;
 pub use command::ConnectCommand;
 pub(crate) use connect::declined_answer;
 pub(crate) use events::AccountEventTask;
-pub(crate) use invite::needs_auth;
+pub(crate) use invite::{AccountPurpose, needs_auth};
 pub(crate) use resolve::{Reached, sign_result};
 
 use crate::exchange::session::{RememberedSessions, Tokens};

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout_at};
 
 use super::Accounts;
 use super::attempts::UsedAccount;
-use super::invite::{ended, incapable, key, needs_auth, spent};
+use super::invite::{AccountPurpose, ended, incapable, key, needs_auth, spent};
 use crate::catalog::Provider;
 use crate::exchange::request::{ACCOUNT_KEY, Request};
 use pleiades_core::error::{Code, Error};
@@ -213,9 +213,13 @@ impl Accounts {
                 }
                 Ok(granted) => return Ok(reached(request, granted)),
                 Err(refused) => {
-                    let wanted = (named.as_deref(), request.operation());
+                    let purpose = AccountPurpose {
+                        wanted: named.as_deref(),
+                        operation: request.operation(),
+                        view: request.view(),
+                    };
                     let principal = request.principal();
-                    return Err(self.unconnected(principal, connection, &refused, wanted).await);
+                    return Err(self.unconnected(principal, connection, &refused, purpose).await);
                 }
             }
         }

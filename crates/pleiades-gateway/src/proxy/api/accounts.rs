@@ -14,7 +14,8 @@ use crate::proxy::respond::{self, Response};
 use crate::proxy::services::GatewayServices;
 use pleiades_core::error::{Code, Error};
 use pleiades_credential::access::{Principal, names};
-use pleiades_credential::user_accounts;
+use pleiades_credential::manager::CredentialManager;
+use pleiades_credential::{AccountKey, user_accounts};
 
 /// The body of a PUT.
 #[derive(Debug, Deserialize)]
@@ -40,7 +41,7 @@ pub(super) async fn list(
     Ok(respond::private_json(&json!({ "accounts": all })))
 }
 
-/// Makes one account of the caller the default, or revokes it. Errors: [`Code::MethodNotAllowed`],
+/// Makes one account of the caller the default or no longer the default, or revokes it. Errors: [`Code::MethodNotAllowed`],
 /// [`Code::UnknownPath`], [`Code::InvalidParams`], [`Code::CredentialStore`].
 pub(super) async fn change(
     services: &GatewayServices,
@@ -52,10 +53,10 @@ pub(super) async fn change(
     if method != Method::PUT && method != Method::DELETE {
         return Err(ApiRoute::Account(Arc::clone(provider), String::new()).wrong_method());
     }
-    if method == Method::PUT {
-        let body = body::read_json(session).await?;
-        parse_change(&body)?;
-    }
+    let is_default = match method == Method::PUT {
+        true => parse_change(&body::read_json(session).await?)?,
+        false => false,
+    };
     let query = session.req_header().uri.query();
     let name = names::account_name(account, query).ok_or_else(no_account)?;
     let manager = &services.exchange.accounts.manager;
@@ -66,8 +67,11 @@ pub(super) async fn change(
             false => Err(no_account()),
         };
     }
-    if !manager.choose(&key).await.map_err(unavailable)? {
+    if is_default && !manager.choose(&key).await.map_err(unavailable)? {
         return Err(no_account());
+    }
+    if !is_default {
+        take_default(manager, &key).await?;
     }
     let now = user_accounts::account_json(manager, &key, provider)
         .await
@@ -75,15 +79,23 @@ pub(super) async fn change(
     now.as_ref().map(respond::private_json).ok_or_else(no_account)
 }
 
-fn parse_change(body: &[u8]) -> Result<(), Error> {
-    match serde_json::from_slice::<DefaultChange>(body) {
-        Ok(DefaultChange { default: true }) => Ok(()),
-        Ok(DefaultChange { default: false }) => Err(Error::new(
-            Code::InvalidParams,
-            "a default is changed by choosing another: send `{\"default\":true}` to that one",
-        )),
-        Err(_) => Err(Error::new(Code::InvalidParams, "send `{\"default\":true}`")),
+/// Takes the default from an account that has it: then each call names one, while several work.
+async fn take_default(manager: &CredentialManager, key: &AccountKey) -> Result<(), Error> {
+    let accounts = manager.accounts(&key.owner).await.map_err(unavailable)?;
+    let account = accounts.iter().find(|it| it.id == key.account);
+    let has_it = account.ok_or_else(no_account)?.is_default;
+    if has_it && !manager.choose_none(&key.owner).await.map_err(unavailable)? {
+        let message = "it is the only account, so calls use it: there is nothing to choose from";
+        return Err(Error::new(Code::InvalidParams, message));
     }
+    Ok(())
+}
+
+fn parse_change(body: &[u8]) -> Result<bool, Error> {
+    let message = "send `{\"default\":true}`, or `{\"default\":false}` so that each call names an account";
+    serde_json::from_slice::<DefaultChange>(body)
+        .map(|change| change.default)
+        .map_err(|_malformed| Error::new(Code::InvalidParams, message))
 }
 
 #[cfg(test)]
@@ -91,13 +103,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_default_is_chosen_and_never_taken_away() {
-        assert!(parse_change(br#"{"default":true}"#).is_ok());
+    fn a_default_is_chosen_or_taken_away_and_nothing_else_is_a_change() {
+        assert!(parse_change(br#"{"default":true}"#).unwrap());
+        assert!(!parse_change(br#"{"default":false}"#).unwrap());
         for body in [
             "",
             "{}",
             "[]",
-            r#"{"default":false}"#,
             r#"{"default":1}"#,
             r#"{"default":true,"x":1}"#,
             r#"{"default":true,"default":true}"#,

@@ -178,7 +178,7 @@ impl ServerConnector<'_> {
                 Some(account) => Ok(Ok(Arc::clone(&account.id))),
                 None => Ok(Err(Reason::NeverConnected)),
             },
-            Err(refused) => Err(refused.error(connection).to_string()),
+            Err(refused) => Err(refused.error(connection, "as `accountId`").to_string()),
         }
     }
 

@@ -7,8 +7,9 @@ use tokio::time::timeout;
 
 use super::session::{RelaySession, unknown_session};
 use crate::catalog::Provider;
-use crate::exchange::{self, ACCOUNT_HEADER, Exchange, Keys, UsedAccount};
+use crate::exchange::{self, ACCOUNT_HEADER, AccountPurpose, Exchange, Keys, UsedAccount};
 use pleiades_core::error::{Code, Error};
+use pleiades_core::telemetry::View;
 use pleiades_credential::access::Principal;
 use pleiades_credential::manager::AccountQuery;
 use pleiades_credential::{Connection, ProviderAuth, Signature, SignedHeaders};
@@ -116,9 +117,14 @@ impl CredentialLookup<'_> {
         match granted {
             Ok(granted) => Ok((granted.signature, Some(granted.account))),
             Err(refused) => {
-                let unconnected =
-                    accounts.unconnected(self.principal, connection, &refused, (wanted, RELAYED));
-                Err(unconnected.await)
+                let purpose = AccountPurpose {
+                    wanted,
+                    operation: RELAYED,
+                    view: View::Relay,
+                };
+                Err(accounts
+                    .unconnected(self.principal, connection, &refused, purpose)
+                    .await)
             }
         }
     }

@@ -5,10 +5,10 @@
 
 mod address;
 mod command;
-mod document;
+pub(super) mod document;
 mod entry;
 mod filter;
-mod json;
+pub(super) mod json;
 mod oauth;
 mod outcome;
 mod pairs;
@@ -18,7 +18,7 @@ mod secret;
 mod servers;
 mod tell;
 mod transport;
-mod tree;
+pub(super) mod tree;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};

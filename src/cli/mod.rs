@@ -13,6 +13,7 @@ mod doctor;
 mod exit;
 mod file;
 mod import;
+mod install;
 mod invocation;
 mod provider_access;
 mod serve;
@@ -189,6 +190,8 @@ enum Command {
         /// `mcp.json`, `claude_desktop_config.json`, `.vscode/mcp.json` or a relative of them.
         file: PathBuf,
     },
+    /// Write this gateway into a client's configuration; shows the change first.
+    Install(#[command(flatten)] install::InstallRequest),
     /// Work on where credentials are kept.
     #[command(subcommand)]
     Vault(vault::VaultCommand),
@@ -233,6 +236,7 @@ fn dispatch(global: &Global, addresses: &Addresses, command: Option<Command>) ->
         Some(Command::Accounts { command }) => accounts::run(global, command),
         Some(Command::Doctor { choice, refresh }) => doctor::run(global, &choice, refresh),
         Some(Command::Import { file }) => import::run(global, &file),
+        Some(Command::Install(request)) => install::run(global, &request),
         Some(Command::Vault(command)) => vault::run(global, &command),
         Some(Command::Explain { code }) => Ok(explain::run(global.json, code.as_deref())),
         Some(Command::Add(request)) => add::run(global, &request),

@@ -36,6 +36,7 @@ mod golden;
 mod hostile;
 mod import;
 mod incidents;
+mod install;
 mod layering;
 mod layering_exchange;
 mod lists;

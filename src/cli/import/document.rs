@@ -10,14 +10,14 @@ use pleiades_descriptor::reader::{Kind as Yaml, Node as YamlNode, Pos, tree as p
 
 /// What a file is written in, by the end of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileFormat {
+pub(in crate::cli) enum FileFormat {
     Json,
     Toml,
     Yaml,
 }
 
 impl FileFormat {
-    pub(super) fn of(path: &Path) -> Self {
+    pub(in crate::cli) fn of(path: &Path) -> Self {
         let end = path.extension().unwrap_or_default().to_ascii_lowercase();
         match end.to_str() {
             Some("toml") => Self::Toml,
@@ -26,7 +26,7 @@ impl FileFormat {
         }
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::cli) fn name(self) -> &'static str {
         match self {
             Self::Json => "JSON",
             Self::Toml => "TOML",
@@ -35,7 +35,7 @@ impl FileFormat {
     }
 
     /// Reads a whole file; fails with the first fault of its syntax.
-    pub(super) fn read(self, bytes: &[u8]) -> Result<DocumentNode, SyntaxFault> {
+    pub(in crate::cli) fn read(self, bytes: &[u8]) -> Result<DocumentNode, SyntaxFault> {
         match self {
             Self::Json => json::parse(bytes),
             Self::Toml => toml(tree::text(bytes)?),

@@ -34,6 +34,16 @@ const WRONG_NUMBER: (&str, &str) = ("not a number of JSON", "write a text in dou
 /// Reads a whole file; fails with the first fault of its syntax.
 pub(super) fn parse(bytes: &[u8]) -> Result<DocumentNode, SyntaxFault> {
     let text = tree::text(bytes)?;
+    let root = ast(text)?;
+    let mut reader = Reader {
+        text,
+        positions: Positions::new(text),
+    };
+    reader.node(root, 0)
+}
+
+/// Reads a whole text; every value knows its range of it. Keys may stand twice.
+pub(in crate::cli) fn ast(text: &str) -> Result<Value<'_>, SyntaxFault> {
     check_tokens(text)?;
     let options = ParseOptions {
         allow_comments: true,
@@ -49,12 +59,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<DocumentNode, SyntaxFault> {
     };
     let parsed = parse_to_ast(text, &CollectOptions::default(), &options)
         .map_err(|error| fault(text, error.range().start, error.kind()))?;
-    let root = parsed.value.ok_or_else(|| ended(text))?;
-    let mut reader = Reader {
-        text,
-        positions: Positions::new(text),
-    };
-    reader.node(root, 0)
+    parsed.value.ok_or_else(|| ended(text))
 }
 
 /// Refuses what the parser accepts: line breaks in texts, and numbers that letters follow.

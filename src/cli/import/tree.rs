@@ -4,13 +4,13 @@ use pleiades_descriptor::reader::Pos;
 
 /// A value and where it stands.
 #[derive(Debug)]
-pub(super) struct DocumentNode {
-    pub(super) at: Pos,
-    pub(super) kind: Kind,
+pub(in crate::cli) struct DocumentNode {
+    pub(in crate::cli) at: Pos,
+    pub(in crate::cli) kind: Kind,
 }
 
 #[derive(Debug, PartialEq)]
-pub(super) enum Kind {
+pub(in crate::cli) enum Kind {
     Null,
     Bool(bool),
     /// As it is spelt.
@@ -21,10 +21,10 @@ pub(super) enum Kind {
 }
 
 #[derive(Debug)]
-pub(super) struct DocumentMember {
-    pub(super) at: Pos,
-    pub(super) key: String,
-    pub(super) value: DocumentNode,
+pub(in crate::cli) struct DocumentMember {
+    pub(in crate::cli) at: Pos,
+    pub(in crate::cli) key: String,
+    pub(in crate::cli) value: DocumentNode,
 }
 
 impl PartialEq for DocumentNode {
@@ -40,22 +40,22 @@ impl PartialEq for DocumentMember {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct SyntaxFault {
-    pub(super) at: Pos,
-    pub(super) message: String,
-    pub(super) cure: &'static str,
+pub(in crate::cli) struct SyntaxFault {
+    pub(in crate::cli) at: Pos,
+    pub(in crate::cli) message: String,
+    pub(in crate::cli) cure: &'static str,
 }
 
 impl DocumentNode {
     /// Members of an object; none for anything else.
-    pub(super) fn members(&self) -> &[DocumentMember] {
+    pub(in crate::cli) fn members(&self) -> &[DocumentMember] {
         match &self.kind {
             Kind::Map(members) => members,
             _ => &[],
         }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+    pub(in crate::cli) fn get(&self, key: &str) -> Option<&Self> {
         self.members()
             .iter()
             .find(|member| member.key == key)
@@ -63,7 +63,7 @@ impl DocumentNode {
     }
 
     /// A scalar as text; `None` for null, lists and objects.
-    pub(super) fn scalar(&self) -> Option<String> {
+    pub(in crate::cli) fn scalar(&self) -> Option<String> {
         match &self.kind {
             Kind::Text(text) | Kind::Number(text) => Some(text.clone()),
             Kind::Bool(value) => Some(value.to_string()),
@@ -72,27 +72,27 @@ impl DocumentNode {
     }
 
     /// A member that is text; `None` for anything else.
-    pub(super) fn text(&self, key: &str) -> Option<String> {
+    pub(in crate::cli) fn text(&self, key: &str) -> Option<String> {
         match &self.get(key)?.kind {
             Kind::Text(text) => Some(text.clone()),
             _ => None,
         }
     }
 
-    pub(super) fn is_map(&self) -> bool {
+    pub(in crate::cli) fn is_map(&self) -> bool {
         matches!(self.kind, Kind::Map(_))
     }
 }
 
 /// Counts the lines and columns of offsets: fast as long as they grow, as in a walk through a tree.
-pub(super) struct Positions<'a> {
+pub(in crate::cli) struct Positions<'a> {
     text: &'a str,
     offset: usize,
     at: Pos,
 }
 
 impl<'a> Positions<'a> {
-    pub(super) const fn new(text: &'a str) -> Self {
+    pub(in crate::cli) const fn new(text: &'a str) -> Self {
         Self {
             text,
             offset: 0,
@@ -100,7 +100,7 @@ impl<'a> Positions<'a> {
         }
     }
 
-    pub(super) fn at(&mut self, offset: usize) -> Pos {
+    pub(in crate::cli) fn at(&mut self, offset: usize) -> Pos {
         if offset < self.offset {
             *self = Self::new(self.text);
         }
@@ -122,7 +122,7 @@ impl<'a> Positions<'a> {
 }
 
 /// A fault at an offset of a text.
-pub(super) fn fault_at(
+pub(in crate::cli) fn fault_at(
     text: &str,
     offset: usize,
     message: impl Into<String>,
@@ -136,7 +136,7 @@ pub(super) fn fault_at(
 }
 
 /// A file as text, without the mark that some editors begin it with; fails where it is not UTF-8.
-pub(super) fn text(bytes: &[u8]) -> Result<&str, SyntaxFault> {
+pub(in crate::cli) fn text(bytes: &[u8]) -> Result<&str, SyntaxFault> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let sound = bytes.get(..error.valid_up_to()).unwrap_or_default();
         let sound = std::str::from_utf8(sound).unwrap_or_default();
@@ -151,6 +151,6 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, SyntaxFault> {
 }
 
 /// A key as it may be printed: bounded, one line.
-pub(super) fn shown(key: &str) -> String {
+pub(in crate::cli) fn shown(key: &str) -> String {
     pleiades_core::text::printable(key, 80)
 }

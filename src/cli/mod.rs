@@ -15,6 +15,7 @@ mod file;
 mod import;
 mod install;
 mod invocation;
+mod key;
 mod provider_access;
 mod serve;
 mod stdio;
@@ -22,6 +23,7 @@ mod ui;
 mod vault;
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -192,6 +194,12 @@ enum Command {
     },
     /// Write this gateway into a client's configuration; shows the change first.
     Install(#[command(flatten)] install::InstallRequest),
+    /// Make a key for a caller or an operator, and the digest of it that the settings name.
+    Key {
+        /// Read a key from stdin instead, and print its digest.
+        #[arg(value_name = "-", value_parser = ["-"])]
+        given: Option<String>,
+    },
     /// Work on where credentials are kept.
     #[command(subcommand)]
     Vault(vault::VaultCommand),
@@ -213,7 +221,14 @@ pub fn run() -> ExitCode {
         }
     };
     begin_log(cli.command.as_ref());
-    let code = dispatch(&cli.global, &cli.addresses, cli.command);
+    let Cli {
+        global,
+        addresses,
+        command,
+    } = cli;
+    // What is left of the command is not used any more.
+    let work = AssertUnwindSafe(|| dispatch(&global, &addresses, command));
+    let code = catch_unwind(work).unwrap_or(Err(exit::SOFTWARE));
     telemetry::log::flush();
     ExitCode::from(code.unwrap_or_else(|code| code))
 }
@@ -237,6 +252,7 @@ fn dispatch(global: &Global, addresses: &Addresses, command: Option<Command>) ->
         Some(Command::Doctor { choice, refresh }) => doctor::run(global, &choice, refresh),
         Some(Command::Import { file }) => import::run(global, &file),
         Some(Command::Install(request)) => install::run(global, &request),
+        Some(Command::Key { given }) => key::run(global, given.is_some()),
         Some(Command::Vault(command)) => vault::run(global, &command),
         Some(Command::Explain { code }) => Ok(explain::run(global.json, code.as_deref())),
         Some(Command::Add(request)) => add::run(global, &request),

@@ -33,7 +33,7 @@ for line in sys.stdin:
 "#;
 const PROCESS: &str = "upstream: { command: [python3, server.py] }\nauth: { none: {} }\n";
 
-struct Ended {
+struct CommandOutput {
     code: Option<i32>,
     out: String,
     err: String,
@@ -53,24 +53,24 @@ fn command(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-async fn ended(mut command: Command) -> Ended {
+async fn ended(mut command: Command) -> CommandOutput {
     let output = tokio::task::spawn_blocking(move || command.output().unwrap())
         .await
         .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ended {
+    CommandOutput {
         code: output.status.code(),
         out: text(&output.stdout),
         err: text(&output.stderr),
     }
 }
 
-async fn run(folder: &Path, args: &[&str]) -> Ended {
+async fn run(folder: &Path, args: &[&str]) -> CommandOutput {
     ended(command(folder, args)).await
 }
 
 /// The same in a runtime folder where nobody runs.
-async fn alone(folder: &Path, args: &[&str]) -> Ended {
+async fn alone(folder: &Path, args: &[&str]) -> CommandOutput {
     let elsewhere = folder.join("elsewhere");
     std::fs::create_dir_all(&elsewhere).unwrap();
     let mut command = command(folder, args);
@@ -374,4 +374,117 @@ async fn the_same_trouble_ends_every_command_with_the_same_exit_code() {
         assert_eq!(run(folder, args).await.code, Some(78), "{args:?}");
     }
     assert_eq!(run(folder, &["check"]).await.code, Some(64));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_made_lets_its_caller_in_by_the_digest_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = run(folder.path(), &["key", "--json"]).await;
+    let made: Value = serde_json::from_str(&made.out).unwrap();
+    let (key, digest) = (made["key"].as_str().unwrap(), made["sha256"].as_str().unwrap());
+    assert!(key.starts_with("pleiades_") && key.len() > 43, "{key}");
+    let caller = format!("{{ name: ci, tenant: t, user: u, sha256: {digest} }}");
+    let settings = format!("access: {{ api_keys: [{caller}] }}\n");
+    let world = World::builder().settings(&settings).start().await;
+    let ask = |key: Option<&str>| {
+        let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" });
+        let request = world
+            .http
+            .post(format!("{}/mcp", world.base))
+            .body(list.to_string());
+        let request = request.header("content-type", "application/json");
+        let request = request.header("accept", "application/json, text/event-stream");
+        let request = match key {
+            Some(key) => request.header("x-api-key", key),
+            None => request,
+        };
+        async { request.send().await.unwrap().status().as_u16() }
+    };
+    assert_eq!((ask(None).await, ask(Some(key)).await), (401, 200));
+    // With the line's end that a shell puts behind it.
+    let file = folder.path().join("key");
+    std::fs::write(&file, format!("{key}\n")).unwrap();
+    let mut given = command(folder.path(), &["key", "-"]);
+    given.stdin(std::fs::File::open(&file).unwrap());
+    let given = ended(given).await;
+    assert_eq!((given.code, given.out.trim()), (Some(0), digest), "{}", given.err);
+    let none = run(folder.path(), &["key", "-"]).await;
+    assert_eq!((none.code, none.out.as_str()), (Some(64), ""));
+    let shown = run(folder.path(), &["key"]).await;
+    let words: Vec<&str> = shown.out.split_whitespace().collect();
+    assert!(
+        matches!(words.as_slice(), ["key", _, "sha256", _]),
+        "{}",
+        shown.out
+    );
+    assert!(
+        shown.err.contains("x-api-key") && shown.err.contains("access.api_keys"),
+        "{}",
+        shown.err
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_named_makes_the_call_by_the_gateway_and_alone() {
+    let fake = FakeServer::start(&["2025-11-25"]).await;
+    let world = World::builder()
+        .provider_with("mail", &fake, "auth: { oauth: {} }\n")
+        .start()
+        .await;
+    let folder = world.folder.path();
+    for account in ["one", "two"] {
+        let token = folder.join(account);
+        std::fs::write(&token, format!("s3cret-{account}\n")).unwrap();
+        let mut set = command(folder, &["accounts", "set", "mail", "--account", account]);
+        set.stdin(std::fs::File::open(&token).unwrap());
+        let set = ended(set).await;
+        assert_eq!(set.code, Some(0), "{}", set.err);
+    }
+    for account in ["one", "two"] {
+        let args = [
+            "call",
+            "mail",
+            "echo",
+            r#"{"text":"hi"}"#,
+            "--account",
+            account,
+            "--json",
+        ];
+        for called in [run(folder, &args).await, alone(folder, &args).await] {
+            assert_eq!(called.code, Some(0), "{}", called.err);
+            let result: Value = serde_json::from_str(&called.out).unwrap();
+            assert_eq!(result["_meta"]["pleiades/accountId"], account, "{result}");
+            let seen = fake.knobs.seen.lock();
+            let call = seen
+                .iter()
+                .rfind(|request| request.body["method"] == "tools/call")
+                .unwrap();
+            let expected = format!("Bearer s3cret-{account}");
+            assert_eq!(call.headers["authorization"].to_str().unwrap(), expected);
+        }
+        let listed = run(folder, &["tools", "mail", "--account", account]).await;
+        assert_eq!(listed.code, Some(0), "{}", listed.err);
+        let looked = run(folder, &["doctor", "mail", "--account", account, "--json"]).await;
+        assert!(
+            looked
+                .out
+                .contains(&format!("`{account}` of default/local is used")),
+            "{}",
+            looked.out
+        );
+    }
+    for args in [
+        &["tools", "mail", "--account", "three"][..],
+        &["call", "mail", "echo", r#"{"text":"hi"}"#, "--account", "three"],
+    ] {
+        for refused in [run(folder, args).await, alone(folder, args).await] {
+            assert_eq!(
+                (refused.code, refused.out.as_str()),
+                (Some(69), ""),
+                "{}",
+                refused.err
+            );
+            assert!(refused.err.contains("connect mail"), "{args:?}: {}", refused.err);
+        }
+    }
 }

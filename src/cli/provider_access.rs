@@ -247,6 +247,14 @@ fn gateways(error: Error) -> Error {
     }
 }
 
+/// The cause within a failure that names it behind its own words, in parentheses.
+fn innermost<'a>(cause: &'a str, message: &str) -> &'a str {
+    let inner = cause.strip_suffix(')').and_then(|cause| cause.split_once(" ("));
+    inner
+        .filter(|(words, _)| message.contains(words))
+        .map_or(cause, |(_, inner)| inner)
+}
+
 /// Why a provider is not there: disabled, broken, or not named anywhere.
 fn missing(app: &App, id: &str) -> CommandError {
     let snapshot = app.services().catalog.snapshot();
@@ -386,10 +394,27 @@ impl CommandError {
             }
             Help::Doctor => match access.cause().map(|cause| one_line(&cause, MAX_CAUSE)) {
                 Some(cause) if self.message.contains(&cause) => {}
-                Some(cause) => ui::err(format_args!("cause: {cause}")),
+                Some(cause) => ui::err(format_args!("cause: {}", innermost(&cause, &self.message))),
                 None => ui::err(format_args!("`{program} doctor {provider}` says where it fails")),
             },
         }
         self.exit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_does_not_say_again_what_the_message_says() {
+        let cause = "it cannot be connected to (127.0.0.1:9: refused (os error 111))";
+        assert_eq!(
+            innermost(cause, "mail: it cannot be connected to"),
+            "127.0.0.1:9: refused (os error 111)"
+        );
+        assert_eq!(innermost(cause, "something else"), cause);
+        assert_eq!("refused (os error 111)");
+        assert_eq!(innermost("refused", ""), "refused");
     }
 }

@@ -245,7 +245,12 @@ async fn a_healthy_run_writes_no_line_and_a_failing_one_says_what_failed() {
             assert!(args[0] == "check" || logged.is_empty(), "{args:?}: {logged:?}");
         }
     }
-    for (id, cause) in [("dead", "onnect"), ("dies", "no DATABASE_URL")] {
+    let (by_gateway, own) = (
+        run(folder, &["tools", "dead"]).await,
+        alone(folder, &["tools", "dead"]).await,
+    );
+    assert_eq!(by_gateway.err, own.err, "with the same cause");
+    for (id, cause) in [("dead", "Connection refused"), ("dies", "no DATABASE_URL")] {
         for ended in [
             run(folder, &["tools", id]).await,
             alone(folder, &["tools", id]).await,

@@ -157,6 +157,11 @@ fn installation(config: Option<&Path>, options: &Options, found: &mut CheckResul
             .unwrap_or_else(|| PathBuf::from("pleiades.yaml"));
         insert(found, no_vault(file, why));
     }
+    if let Some(file) = loaded.file.as_ref().filter(|_| options.online) {
+        for fault in online::settings(&loaded.settings, file) {
+            insert(found, fault);
+        }
+    }
     match pleiades_descriptor::files(&folder) {
         Ok(files) => {
             let connects = read(&files, &loaded.settings, options, found);

@@ -33,6 +33,7 @@ async fn run(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
         .current_dir(folder)
         .env("XDG_DATA_HOME", folder.join("data"))
         .env("XDG_CONFIG_HOME", folder.join("config"))
+        .env("XDG_RUNTIME_DIR", folder.join("run"))
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = timeout(GUARD, command.output()).await.unwrap().unwrap();
@@ -132,6 +133,7 @@ async fn restart(world: &mut World, variables: &[(&str, &str)]) {
         .current_dir(folder)
         .env("XDG_DATA_HOME", folder.join("data"))
         .env("XDG_CONFIG_HOME", folder.join("config"))
+        .env("XDG_RUNTIME_DIR", folder.join("run"))
         .env("RUST_LOG", "info")
         .envs(variables.iter().copied())
         .stdin(Stdio::null())
@@ -649,6 +651,69 @@ async fn a_variable_that_is_not_set_is_cured_by_setting_it() {
     restart(&mut world, &[("ONE_KEY_OF_THE_TEST", "a-key")]).await;
     let is_well = || async { call(&world).await["status"] == "ok" };
     world.until("a call to succeed", is_well).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authorization_server_that_is_down_is_found_whether_discovered_or_declared() {
+    let fake = FakeServer::start(&[REVISION]).await;
+    for declared in [false, true] {
+        let away = format!("http://127.0.0.1:{}", free_port());
+        let oauth = match declared {
+            false => format!("issuer: '{away}'"),
+            true => format!("client_id: us, authorization_endpoint: '{away}/a', token_endpoint: '{away}/t'"),
+        };
+        let world = World::builder()
+            .provider_with("one", &fake, &format!("auth: {{ oauth: {{ {oauth} }} }}\n"))
+            .logged()
+            .start()
+            .await;
+        assert_eq!(call(&world).await["data"]["code"], "needs_auth");
+        let expected = Expected {
+            code: "needs_auth",
+            step: "discovery",
+            cause: "Connection refused (os error 111)",
+            cure: if declared { "start it" } else { "is reached from here" },
+        };
+        is_explained(&world, &expected).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_is_away_is_named_alike_by_answer_log_doctor_and_check() {
+    let authority = Authority::start(&[REVISION]).await;
+    let address = format!("http://127.0.0.1:{}", free_port());
+    let settings = format!("vault: {{ hashicorp: {{ address: \"{address}\", auth: {{ token: t }} }} }}\n");
+    let world = people(&authority).settings(&settings).launch();
+    let serves = || async { world.http.get(format!("{}/health", world.admin)).send().await.is_ok() };
+    world.until("the gateway to listen", serves).await;
+    let expected = Expected {
+        code: "credential_store",
+        step: "vault",
+        cause: "cannot be reached",
+        cure: "vault.hashicorp.address",
+    };
+    is_named(&world, &expected).await;
+    let (code, text) = run(world.folder.path(), &["check", "--online"]).await;
+    assert_eq!(code, Some(64), "{text}");
+    assert!(text.contains("vault.hashicorp.address: ") && text.contains("Connection refused (os error 111)"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_away_is_found_by_check_in_the_words_of_the_log() {
+    let port = free_port();
+    let settings = format!("shared_state: {{ redis: \"redis://ada:hunter2@127.0.0.1:{port}/\" }}\n");
+    let world = World::builder().settings(&settings).logged().launch();
+    let is_logged = || async {
+        world.log().iter().any(|line| line["error"].as_str().is_some_and(|it| it.contains("Connection refused")))
+    };
+    world.until("the log to say so", is_logged).await;
+    let (code, text) = run(world.folder.path(), &["check", "--online"]).await;
+    assert_eq!(code, Some(64), "{text}");
+    assert!(text.contains("pleiades.yaml:4:24: shared_state.redis: "), "{text}");
+    assert!(text.contains("Connection refused (os error 111)") && !text.contains("hunter2"), "{text}");
+    let _redis = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let (_, text) = run(world.folder.path(), &["check", "--online"]).await;
+    assert!(!text.contains("shared_state.redis: `"), "{text}");
 }
 
 /// The output of `serve` that does not start.

@@ -56,6 +56,7 @@ fn command(folder: &Path, args: &[&str]) -> Command {
         .current_dir(folder)
         .env("XDG_DATA_HOME", folder.join("data"))
         .env("XDG_CONFIG_HOME", folder.join("config"))
+        .env("XDG_RUNTIME_DIR", folder.join("run"))
         .env("RUST_LOG", "warn")
         .stdin(Stdio::null())
         .kill_on_drop(true);
@@ -200,6 +201,18 @@ async fn beside_a_gateway_of_the_same_settings_stdio_answers_with_a_link_that_op
     let url = answer["error"]["data"]["elicitations"][0]["url"]
         .as_str()
         .unwrap();
+    for args in [&["tools", "tracker"][..], &["call", "tracker", "echo"]] {
+        let (code, out, err) = run(command(world.folder.path(), args)).await;
+        assert_eq!(code, Some(69), "{out}{err}");
+        let (_, link) = err
+            .split_once("/oauth/connect/")
+            .unwrap_or_else(|| panic!("{out}{err}"));
+        let link = link.split_whitespace().next().unwrap();
+        let page = Browser::default()
+            .get(&format!("{}/oauth/connect/{link}", world.base))
+            .await;
+        assert_eq!(page.status, 200, "{}", page.body);
+    }
     let page = Browser::default().connect(url, &[]).await;
     assert_eq!(page.status, 200, "{}", page.body);
     let called = desktop.call(REVISION).await;

@@ -11,7 +11,7 @@ use crate::app::{App, Services};
 use pleiades_core::error::Code;
 use pleiades_core::secret::Secret;
 use pleiades_core::time::{rfc3339, unix_now};
-use pleiades_core::web::Prober;
+use pleiades_core::web::{Prober, SendError};
 use pleiades_credential::broker::ClientChoice;
 use pleiades_credential::connection::{GrantType, Pkce};
 use pleiades_credential::manager::{Account, AccountQuery, GrantError, RefreshOutcome};
@@ -57,16 +57,22 @@ impl LoginCheck<'_> {
         let web = &**services.exchange.accounts.manager.web();
         match oauth::discover(web, self.connection, challenge.as_ref()).await {
             Ok(server) => {
-                let is_there = server.unpublished.is_none() || self.answers(&server).await;
-                let found = self.discovered(&server, challenge.as_ref(), is_there);
+                let found = match self.answers(&server).await {
+                    Ok(is_there) => self.discovered(&server, challenge.as_ref(), is_there),
+                    Err(why) => Err(self.unanswered(&server, &why)),
+                };
                 steps.end("discovery", began, found);
                 self.registration(steps, &services, &server).await;
                 self.scopes(steps, &services, &server, challenge.as_ref());
             }
             Err(trouble) => {
                 let code = self.undiscovered(trouble.kind);
+                let mut detail = trouble.to_string();
                 let cure = trouble.cure.unwrap_or_else(|| cure(trouble.kind).to_owned());
-                let mut failure = StepFailure::new(code, trouble.message, cure);
+                if let Some(cause) = trouble.cause.filter(|cause| !detail.contains(cause)) {
+                    detail = format!("{detail} ({cause})");
+                }
+                let mut failure = StepFailure::new(code, detail, cure);
                 failure.lines = self.possible_callbacks(&services);
                 steps.end("discovery", began, Err(failure));
                 steps.skip_all(&["registration", "scopes"], "discovery");
@@ -112,16 +118,50 @@ impl LoginCheck<'_> {
         )]
     }
 
-    /// Whether a guessed authorization endpoint answers.
-    async fn answers(&self, server: &AuthServer) -> bool {
-        let services = self.app.services();
-        let request = http::Request::builder().uri(&server.authorization_endpoint);
-        let Ok(request) = request.body(Vec::new()) else {
-            return false;
+    /// Whether the authorization endpoint is there, where no document of the server's has said so just now: it is
+    /// guessed, or the descriptor's. Errors: why nobody answers there.
+    async fn answers(&self, server: &AuthServer) -> Result<bool, SendError> {
+        let is_read = server.unpublished.is_none() && self.connection.token_endpoint.is_none();
+        let people = self.connection.grant == GrantType::AuthorizationCode;
+        let asked = if people {
+            &server.authorization_endpoint
+        } else {
+            &server.token_endpoint
         };
+        let request = http::Request::builder().uri(asked);
+        let (Ok(request), false) = (request.body(Vec::new()), is_read) else {
+            return Ok(true);
+        };
+        let services = self.app.services();
         let web = services.exchange.accounts.manager.web();
-        let asked = web.send(&self.connection.reach, request).await;
-        asked.is_ok_and(|answer| ![404, 405, 410].contains(&answer.status().as_u16()))
+        let answer = web.send(&self.connection.reach, request).await;
+        match answer {
+            Ok(answer) => {
+                let is_nowhere = [404, 405, 410].contains(&answer.status().as_u16());
+                Ok(server.unpublished.is_none() || !is_nowhere)
+            }
+            Err(_) if server.unpublished.is_some() => Ok(false),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Nobody answers where the descriptor says that the authorization server is.
+    fn unanswered(&self, server: &AuthServer, why: &SendError) -> StepFailure {
+        let place = url::Url::parse(&server.authorization_endpoint)
+            .ok()
+            .and_then(|url| pleiades_upstream::place(&url))
+            .unwrap_or_default();
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(why);
+        let mut text = why.message.clone();
+        while let Some(deeper) = cause.and_then(std::error::Error::source) {
+            text = deeper.to_string();
+            cause = Some(deeper);
+        }
+        StepFailure::new(
+            self.undiscovered(OAuthErrorKind::Transient),
+            format!("the authorization server that the descriptor names does not answer at {place}: {text}"),
+            "start it, or correct the endpoints in `auth`; look at firewalls between",
+        )
     }
 
     fn discovered(

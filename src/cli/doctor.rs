@@ -38,6 +38,7 @@ pub(super) fn run(global: &Global, choice: &ProviderChoice, refresh: bool) -> Re
     let login = LoginOptions {
         account: choice.account.clone(),
         refresh,
+        program: super::invocation::as_typed(global),
     };
     let code = source.map(|source| examined(global, &app, source, (provider, &world, tail), login));
     app.stop(FAREWELL);

@@ -495,6 +495,62 @@ async fn a_caller_without_an_account_is_cured_by_connecting_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_several_accounts_doctor_looks_at_the_one_that_calls_use_or_at_the_named_one() {
+    let authority = Authority::start(&[REVISION]).await;
+    let world = people(&authority).start().await;
+    connect(&world).await;
+    authority.sign_in("u-bob", "bob", "bob@example.com");
+    let named = json!({ "tool": "echo", "arguments": { "text": "hi" }, "accountId": "bob" });
+    let client = TestClient::connect(&world, "/mcp", REVISION).await;
+    let answer = client.call("use_one", named).await;
+    let url = answer["structuredContent"]["data"]["connect_url"]
+        .as_str()
+        .unwrap();
+    Browser::default().connect(url, &[]).await;
+    let credential = |args: &'static [&'static str]| {
+        let folder = world.folder.path();
+        async move {
+            let (code, out) = run(folder, &[&["doctor", "one", "--json"], args].concat()).await;
+            let report: Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
+            let steps = report["steps"].as_array().unwrap().clone();
+            let step = steps
+                .into_iter()
+                .find(|step| step["step"] == "credential")
+                .unwrap();
+            (code, step)
+        }
+    };
+    for (args, account) in [
+        (&[][..], "ada"),
+        (&["--account", "bob"], "bob"),
+        (&["--account", "ada"], "ada"),
+    ] {
+        let (code, step) = credential(args).await;
+        assert_eq!(code, Some(0), "{step:#}");
+        assert!(
+            step["detail"]
+                .as_str()
+                .unwrap()
+                .starts_with(&format!("`{account}` of ")),
+            "{step:#}"
+        );
+        let lines = step["lines"].to_string();
+        assert!(
+            lines.contains("`ada`: ok, the default") && lines.contains("`bob`: ok"),
+            "{lines}"
+        );
+    }
+    let (code, step) = credential(&["--account", "carol"]).await;
+    assert_eq!(
+        (code, &step["code"]),
+        (Some(69), &json!("needs_auth")),
+        "{step:#}"
+    );
+    let cure = step["cure"].as_str().unwrap();
+    assert!(cure.ends_with(" connect one --account carol`"), "{cure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_is_refused_is_cured_by_connecting_again() {
     let authority = Authority::start(&[REVISION]).await;
     let world = people(&authority).start().await;
@@ -672,7 +728,11 @@ async fn an_authorization_server_that_is_down_is_found_whether_discovered_or_dec
             code: "needs_auth",
             step: "discovery",
             cause: "Connection refused (os error 111)",
-            cure: if declared { "start it" } else { "is reached from here" },
+            cure: if declared {
+                "start it"
+            } else {
+                "is reached from here"
+            },
         };
         is_explained(&world, &expected).await;
     }
@@ -684,7 +744,14 @@ async fn a_vault_that_is_away_is_named_alike_by_answer_log_doctor_and_check() {
     let address = format!("http://127.0.0.1:{}", free_port());
     let settings = format!("vault: {{ hashicorp: {{ address: \"{address}\", auth: {{ token: t }} }} }}\n");
     let world = people(&authority).settings(&settings).launch();
-    let serves = || async { world.http.get(format!("{}/health", world.admin)).send().await.is_ok() };
+    let serves = || async {
+        world
+            .http
+            .get(format!("{}/health", world.admin))
+            .send()
+            .await
+            .is_ok()
+    };
     world.until("the gateway to listen", serves).await;
     let expected = Expected {
         code: "credential_store",
@@ -695,7 +762,10 @@ async fn a_vault_that_is_away_is_named_alike_by_answer_log_doctor_and_check() {
     is_named(&world, &expected).await;
     let (code, text) = run(world.folder.path(), &["check", "--online"]).await;
     assert_eq!(code, Some(64), "{text}");
-    assert!(text.contains("vault.hashicorp.address: ") && text.contains("Connection refused (os error 111)"), "{text}");
+    assert!(
+        text.contains("vault.hashicorp.address: ") && text.contains("Connection refused (os error 111)"),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -704,13 +774,23 @@ async fn a_redis_that_is_away_is_found_by_check_in_the_words_of_the_log() {
     let settings = format!("shared_state: {{ redis: \"redis://ada:hunter2@127.0.0.1:{port}/\" }}\n");
     let world = World::builder().settings(&settings).logged().launch();
     let is_logged = || async {
-        world.log().iter().any(|line| line["error"].as_str().is_some_and(|it| it.contains("Connection refused")))
+        world.log().iter().any(|line| {
+            line["error"]
+                .as_str()
+                .is_some_and(|it| it.contains("Connection refused"))
+        })
     };
     world.until("the log to say so", is_logged).await;
     let (code, text) = run(world.folder.path(), &["check", "--online"]).await;
     assert_eq!(code, Some(64), "{text}");
-    assert!(text.contains("pleiades.yaml:4:24: shared_state.redis: "), "{text}");
-    assert!(text.contains("Connection refused (os error 111)") && !text.contains("hunter2"), "{text}");
+    assert!(
+        text.contains("pleiades.yaml:4:24: shared_state.redis: "),
+        "{text}"
+    );
+    assert!(
+        text.contains("Connection refused (os error 111)") && !text.contains("hunter2"),
+        "{text}"
+    );
     let _redis = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let (_, text) = run(world.folder.path(), &["check", "--online"]).await;
     assert!(!text.contains("shared_state.redis: `"), "{text}");

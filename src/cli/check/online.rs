@@ -64,7 +64,9 @@ pub(super) fn settings(settings: &Settings, file: &Path) -> Vec<Fault> {
         (["shared_state", "redis"].as_slice(), redis, REDIS_PORT),
         (&["vault", "hashicorp", "address"], vault, 443),
     ];
-    let asked = servers.into_iter().filter_map(|(path, url, port)| Some((path, url?, port)));
+    let asked = servers
+        .into_iter()
+        .filter_map(|(path, url, port)| Some((path, url?, port)));
     let unreached = asked.filter_map(|(path, url, port)| {
         let (message, cure) = reach((&url, port), CONNECT, (true, true)).err()?;
         let (line, column) = place(file, settings, path);
@@ -84,7 +86,10 @@ pub(super) fn settings(settings: &Settings, file: &Path) -> Vec<Fault> {
 /// Where a value stands in the settings.
 fn place(file: &Path, settings: &Settings, path: &[&str]) -> (usize, usize) {
     let below = |node: &Node, key: &str| match &node.kind {
-        Kind::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|it| it.value.clone()),
+        Kind::Map(entries) => entries
+            .iter()
+            .find(|entry| entry.key == key)
+            .map(|it| it.value.clone()),
         _ => None,
     };
     let root = resolved_tree(file, &settings::read_context(settings));

@@ -10,6 +10,7 @@ use super::step::{StepDetail, StepFailure, Steps};
 use crate::app::{App, Services};
 use pleiades_core::error::Code;
 use pleiades_core::secret::Secret;
+use pleiades_core::text::shell_word;
 use pleiades_core::time::{rfc3339, unix_now};
 use pleiades_core::web::{Prober, SendError};
 use pleiades_credential::broker::ClientChoice;
@@ -36,6 +37,8 @@ pub(super) struct LoginOptions {
     pub(super) account: Option<String>,
     /// Whether its token is really renewed.
     pub(super) refresh: bool,
+    /// The beginning of commands that a person is told to run.
+    pub(super) program: String,
 }
 
 pub(super) struct LoginCheck<'a> {
@@ -465,14 +468,24 @@ impl LoginCheck<'_> {
         signature
     }
 
+    /// The command that connects an account.
+    fn connect(&self, account: Option<&str>) -> String {
+        let (id, program) = (&self.connection.provider, &self.options.program);
+        match account {
+            Some(account) => format!("`{program} connect {id} --account {}`", shell_word(account)),
+            None => format!("`{program} connect {id}`"),
+        }
+    }
+
     /// Why no account is used.
     fn ungranted(&self, who: &str, refused: &GrantError, lines: Vec<String>) -> StepFailure {
-        let id = &self.connection.provider;
+        let (id, program) = (&self.connection.provider, &self.options.program);
         let cure = match refused {
-            GrantError::NotConnected { .. } | GrantError::Expired { .. } => {
-                format!("run `pleiades connect {id}`")
+            GrantError::NotConnected { wanted, .. } => format!("run {}", self.connect(wanted.as_deref())),
+            GrantError::Expired { account, .. } => format!("run {}", self.connect(Some(account))),
+            GrantError::Ambiguous { .. } => {
+                format!("run `{program} accounts default {id} ACCOUNT` with one of these")
             }
-            GrantError::Ambiguous { .. } => format!("run `pleiades accounts default {id} ACCOUNT`"),
             GrantError::Unavailable { .. } => "look at the store".to_owned(),
             GrantError::Waiting { .. } => {
                 "see that the authorization server is reached from here: it is asked again by itself"
@@ -506,7 +519,7 @@ impl LoginCheck<'_> {
                 RefreshOutcome::NotDue => Ok(format!("it is not due; next {next}").into()),
                 RefreshOutcome::NeedsReauth => {
                     let record = manager.record(key).await.ok().flatten();
-                    let connect = format!("run `pleiades connect {}`", self.connection.provider);
+                    let connect = format!("run {}", self.connect(Some(&key.account)));
                     Err(
                         match record.and_then(|it| it.refusal.clone().map(|refusal| (it, refusal))) {
                             Some((record, refusal)) => StepFailure::new(
@@ -545,7 +558,7 @@ impl LoginCheck<'_> {
             .error
             .as_deref()
             .filter(|it| oauth::is_unknown_client(it))?;
-        let connect = format!("`pleiades connect {}`", self.connection.provider);
+        let connect = self.connect(Some(&record.account));
         Some(match record.source.client.declared {
             true => format!(
                 "check `client_id`, `client_secret` and `token_auth` in the descriptor against the provider's settings: \
@@ -559,7 +572,7 @@ impl LoginCheck<'_> {
 
     /// Why an account is not renewed any more, and what to do.
     fn stopped(&self, record: &AccountRecord) -> Option<StepFailure> {
-        let connect = format!("run `pleiades connect {}`", self.connection.provider);
+        let connect = format!("run {}", self.connect(Some(&record.account)));
         let refusal = record.refusal.as_ref();
         let cure = refusal.and_then(|refusal| self.connecting(record, refusal));
         Some(match (record.ended.map(EndReason::as_str), refusal) {
@@ -621,8 +634,8 @@ impl LoginCheck<'_> {
                 code: Code::CredentialTimeout,
                 detail,
                 cure: format!(
-                    "look whether the token endpoint is reached from here: `pleiades doctor {} --refresh` tries it",
-                    self.connection.provider
+                    "look whether the token endpoint is reached from here: `{} doctor {} --refresh` tries it",
+                    self.options.program, self.connection.provider
                 ),
                 lines,
             });

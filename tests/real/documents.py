@@ -2,7 +2,7 @@
 
 A page is read from its top to its end in a folder of its own, which stands for the reader's clone: blocks that name their
 file in a first line (`# providers.d/notes.yaml`) are written, `sh` blocks are run, a `text` block after one is what it
-prints (`…` stands for anything). A command that serves goes on until the page ends. Only this differs from what a reader
+prints (`…` stands for anything). Questions are answered as `ANSWERS` says. A command that serves goes on until the page ends. Only this differs from what a reader
 types, because many tests run at once and none asks the network:
 
 - `cargo run --release -- X` runs the program that was built for the tests;
@@ -43,6 +43,8 @@ NOT_RUN = ROOT / "tests/data/commands_not_run.txt"
 PROGRAMS = {"cargo", "curl", "jq", "kill", "npx", "openssl", "printf", "sha256sum", "sqlite3", "systemctl"}
 # Of these two words, since `vault rekey` is one of ours.
 PROGRAMS |= {"vault kv", "vault token", "vault write"}
+# What is typed where a command asks.
+ANSWERS = {b"[y/N] ": b"y\n", b"(Enter: as it is): ": b"\n"}
 ASSIGNED = re.compile(r"[A-Z_]+=")
 # The keys whose digests the pages show.
 OPERATIONS, ANN, BOB = (f"an-example-key-of-{name}" for name in ("operations", "ann", "bob"))
@@ -173,6 +175,8 @@ class Reader:
         script(programs / "systemctl", f"#!{sys.executable}\n{SYSTEMCTL}")
         folders = {"HOME": self.home, "XDG_RUNTIME_DIR": self.home / "run"}
         (self.home / "run").mkdir(mode=0o700)
+        # Somebody has started Cursor once.
+        (self.home / ".cursor").mkdir()
         own = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "PLEIADES_", "RUST_LOG"))}
         self.environment = {
             **own,
@@ -242,7 +246,7 @@ class Reader:
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
         shell = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", self.here(text)],
-            stdin=subprocess.DEVNULL,
+            stdin=terminal,
             stdout=terminal,
             stderr=terminal,
             cwd=self.clone,
@@ -256,6 +260,8 @@ class Reader:
         with contextlib.suppress(OSError):
             while part := os.read(master, 65536):
                 printed += part
+                if asked := next((end for end in ANSWERS if printed.endswith(end)), None):
+                    os.write(master, ANSWERS[asked])
         os.close(master)
         code = shell.wait()
         guard.cancel()

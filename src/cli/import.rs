@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Global, exit, file, ui};
+use super::{Global, exit, file, install, ui};
 use document::FileFormat;
 use outcome::{ImportOutcome, ImportedServer};
 use pleiades_descriptor::ReadContext;
@@ -33,15 +33,46 @@ use pleiades_descriptor::reader::{self, Pos};
 use pleiades_descriptor::settings;
 use rewrite::Rewriter;
 use servers::ServerEntry;
+use transport::ServerTransport;
 use tree::{DocumentNode, Kind, SyntaxFault, shown};
+use url::Url;
 
 /// Largest file, in bytes; the descriptors' own limit.
 const LARGEST: usize = 1 << 20;
 
+/// Why an entry that [`install`] wrote is no provider.
+const LEADS_HERE: &str = "it leads to this gateway, which would call itself";
+
+/// Where descriptors go.
+struct ImportTarget<'a> {
+    folder: &'a Path,
+    world: &'a ReadContext,
+    /// This gateway as clients reach it.
+    own: Option<Url>,
+}
+
+impl ImportTarget<'_> {
+    /// Whether a server is this gateway, over HTTP or as a command of this program.
+    fn leads_here(&self, transport: &ServerTransport) -> bool {
+        match transport {
+            ServerTransport::Command { words, .. } => {
+                let program = words.first().map(Path::new).and_then(Path::file_name);
+                program.is_some_and(|name| name == "pleiades") && words.iter().any(|word| word == "stdio")
+            }
+            ServerTransport::Url { url, .. } => Url::parse(url).is_ok_and(|url| Some(url) == self.own),
+        }
+    }
+}
+
 pub(super) fn run(global: &Global, path: &Path) -> Result<u8, u8> {
     let loaded = super::settings(global, &global.overrides())?;
     let world = settings::read_context(&loaded);
-    let planned = open(path).and_then(|root| plan(&root, path, (&loaded.providers, &world)));
+    let into = ImportTarget {
+        folder: &loaded.providers,
+        world: &world,
+        own: install::address(&loaded).ok(),
+    };
+    let planned = open(path).and_then(|root| plan(&root, path, &into));
     let mut outcomes = planned.map_err(|message| {
         ui::fail(message);
         exit::USAGE
@@ -92,11 +123,8 @@ fn fault_text(path: &Path, pos: Pos, message: &str, cure: &str) -> String {
 }
 
 /// Plans the import; writes nothing. Fails when the file names no server, or too many.
-fn plan(
-    root: &DocumentNode,
-    path: &Path,
-    (folder, world): (&Path, &ReadContext),
-) -> Result<Vec<ImportedServer>, String> {
+fn plan(root: &DocumentNode, path: &Path, into: &ImportTarget<'_>) -> Result<Vec<ImportedServer>, String> {
+    let (folder, world) = (into.folder, into.world);
     let servers = servers::find(root).map_err(|wrong| at_fault(path, &wrong))?;
     let base = base(path);
     let mut words = Rewriter::new(&world.env, &base);
@@ -122,6 +150,7 @@ fn plan(
             Some(known) => ImportOutcome::Skipped(exists(&known, &outcome.id)),
             None => match entry::read(server, &outcome.id, &mut words) {
                 Err(why) => ImportOutcome::Skipped(why),
+                Ok(entry) if into.leads_here(&entry.way) => ImportOutcome::Skipped(LEADS_HERE.to_owned()),
                 Ok(entry) => {
                     let became = write::descriptor(&entry, path, &outcome.file, world);
                     (outcome.variables, outcome.notes) = (entry.variables, entry.notes);

@@ -131,6 +131,7 @@ fn install(global: &Global, settings: &Settings, request: &InstallRequest) -> Re
     let (bom, text) = installation.text()?;
     let plan = installation.plan(&text)?;
     if plan.outcome.is_change() {
+        installation.check_folder()?;
         installation.show(&text, &plan);
         confirm(request)?;
         installation.write(bom, &plan)?;
@@ -172,7 +173,7 @@ fn target(global: &Global, settings: &Settings, client: Client) -> Result<EntryT
 }
 
 /// The meta view as callers on this machine reach it.
-fn address(settings: &Settings) -> Result<Url, url::ParseError> {
+pub(super) fn address(settings: &Settings) -> Result<Url, url::ParseError> {
     let mut url = if let Some(url) = &settings.public_url {
         url.clone()
     } else {
@@ -211,6 +212,12 @@ fn command(global: &Global, settings: &Settings) -> Result<EntryTarget, InstallR
         args.extend(["--config".to_owned(), text(config)?]);
     }
     if global.providers.is_some() || config.is_none() {
+        if !settings.providers.is_dir() {
+            let folder = settings.providers.display();
+            let why =
+                format!("there is no folder {folder} here: name that of the descriptors with `--providers`");
+            return Err((exit::USAGE, why));
+        }
         args.extend(["--providers".to_owned(), text(&settings.providers)?]);
     }
     args.push("stdio".to_owned());
@@ -447,7 +454,8 @@ impl ClientInstallation<'_> {
         text.lines().map(str::to_owned).collect()
     }
 
-    fn write(&self, bom: &str, plan: &InstallPlan) -> Result<(), InstallRefusal> {
+    /// A folder that is not there is not made: most often the client is not installed.
+    fn check_folder(&self) -> Result<(), InstallRefusal> {
         let folder = self.file.folder();
         if !folder.is_dir() {
             let (title, folder) = (self.client().title(), folder.display());
@@ -456,6 +464,10 @@ impl ClientInstallation<'_> {
             );
             return Err((exit::UNAVAILABLE, why));
         }
+        Ok(())
+    }
+
+    fn write(&self, bom: &str, plan: &InstallPlan) -> Result<(), InstallRefusal> {
         let written = match &plan.change {
             FileChange::Unchanged => Ok(()),
             FileChange::Text(text) => self.file.write(&format!("{bom}{text}")),

@@ -365,3 +365,29 @@ async fn the_address_is_that_of_the_gateway_that_runs() {
     assert_eq!(code, 0, "{why}");
     assert_eq!(report["target"], format!("http://127.0.0.1:{listen}/mcp"));
 }
+
+#[test]
+fn what_was_installed_is_not_imported_as_a_provider() {
+    let home = Home::new("{}\n");
+    for client in ["cursor", "claude-desktop"] {
+        home.install(client, &["--yes", "--file", "client.json"]);
+        let imported = home
+            .command(&["--json", "import", "client.json"])
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&imported.stdout).unwrap();
+        assert_eq!(report["written"], json!([]), "{report}");
+        assert!(report.to_string().contains("leads to this gateway"), "{report}");
+        home.install(client, &["--yes", "--remove", "--file", "client.json"]);
+    }
+}
+
+#[test]
+fn a_command_without_descriptors_is_not_written() {
+    let home = Home::new("{}\n");
+    std::fs::remove_file(home.0.path().join("pleiades.yaml")).unwrap();
+    std::fs::remove_dir(home.0.path().join("providers.d")).unwrap();
+    let (code, _, why) = home.install("claude-desktop", &["--yes", "--file", "client.json"]);
+    assert_eq!(code, 64, "{why}");
+    assert!(why.contains("--providers"), "{why}");
+}

@@ -70,9 +70,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def on_a_terminal(command, cwd, env):
-    """What a command writes to a terminal, and its exit code."""
+def on_a_terminal(command, cwd, env, answer=b""):
+    """What a command writes to a terminal on which somebody types an answer."""
     master, slave = pty.openpty()
+    os.write(master, answer)
     process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=env)
     os.close(slave)
     shown = b""
@@ -128,3 +129,16 @@ def checks():
             assert HOSTILE.encode() in done.stdout, done
 
         yield "a pipe gets the words of a server as they are", piped
+
+        def asked():
+            file = gateway.home / "client.json"
+            words = [*command, "install", "cursor", "--file", str(file)]
+            shown = on_a_terminal(words, gateway.home, env, b"n\n")
+            assert f"{gateway.url}/mcp" in shown and "nothing was written" in shown, shown
+            assert not file.exists()
+            shown = on_a_terminal(words, gateway.home, env, b"y\n")
+            assert json.loads(file.read_text())["mcpServers"]["pleiades"]["url"] == f"{gateway.url}/mcp", shown
+            on_a_terminal([*words, "--remove"], gateway.home, env, b"y\n")
+            assert not file.exists()
+
+        yield "`install` shows a person the change and asks", asked

@@ -170,6 +170,21 @@ impl Signature {
         }
     }
 
+    /// A text of others without what is put on requests, which they may repeat: for logs.
+    #[must_use]
+    pub fn redacted(&self, mut text: String) -> String {
+        /// What is shorter may be a part of any word, in bytes.
+        const SECRET: usize = 6;
+        for (_, value) in &self.now().headers {
+            let value = value.to_str().unwrap_or_default();
+            let bare = value.rsplit(' ').next().unwrap_or_default();
+            for secret in [value, bare].into_iter().filter(|it| it.len() >= SECRET) {
+                text = text.replace(secret, "…");
+            }
+        }
+        text
+    }
+
     /// Whether nothing is put on requests.
     #[must_use]
     pub fn is_empty(&self) -> bool {

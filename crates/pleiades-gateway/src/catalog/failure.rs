@@ -32,7 +32,7 @@ impl ListFailure {
             tokens: identity.signature.now().seq,
             data: error.data.clone(),
             rpc: error.rpc.clone(),
-            cause: error.cause(),
+            cause: identity.signature.redacted(error.cause()),
             refusal: error.refusal.clone(),
             retry_after: error.retry_after,
         }

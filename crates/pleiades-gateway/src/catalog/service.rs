@@ -179,6 +179,7 @@ impl DiscoveryService {
             (Some((_, failing)), Some(left_out)) => Some(format!("{failing}; {left_out}")),
             (failing, left_out) => failing.map(|(_, failing)| failing).or(left_out),
         };
+        let reason = reason.map(|reason| identity.signature.redacted(reason));
         if !shared {
             provider
                 .live
@@ -229,13 +230,13 @@ impl DiscoveryService {
 
     fn on_failure(&self, claim: &AttemptClaim, (provider, identity): (&Provider, &Identity), error: &Error) {
         let shared = Arc::ptr_eq(claim.cached(), &provider.live.shared);
+        let why = identity.signature.redacted(error.in_full());
         tracing::debug!(
-            provider.name = %provider.id, outcome = error.code.as_str(), error = error.in_full(),
+            provider.name = %provider.id, outcome = error.code.as_str(), error = why,
             "lists could not be read"
         );
         claim.fail(ListFailure::of(error, identity));
-        let reason = || (Some(error.code), Some(error.in_full()));
-        let set_health = |state| self.set_health(provider, state, reason());
+        let set_health = |state| self.set_health(provider, state, (Some(error.code), Some(why.clone())));
         match error.code {
             // Says nothing of the provider.
             Code::ShuttingDown | Code::Cancelled => {}

@@ -51,7 +51,7 @@ pub(crate) use fault::paced;
 pub use fault::{rpc_fault, rpc_fault_of};
 pub(crate) use methods::{equal, relay_open, unequal};
 pub use reply::Reply;
-pub(crate) use request::{ACCOUNT_HEADER, own_signature, without_credential};
+pub(crate) use request::{ACCOUNT_HEADER, own_signature};
 pub use request::{
     Arrived, Inlet, Keys, Kind, Names, Outlet, Peer, Record, Scope, Variables, Word, unsupported,
 };

@@ -169,6 +169,9 @@ pub struct MetaAnswer {
     pub accounts: Vec<Value>,
     /// The account used.
     pub account: Option<Arc<str>>,
+    /// Whether it answers a tool whose own results are of a schema: what is ours may not stand in
+    /// `structuredContent` then, since clients check that (MCP 2025-11-25, tools, "Output Schema").
+    pub is_of_schema: bool,
 }
 
 impl MetaAnswer {
@@ -187,6 +190,7 @@ impl MetaAnswer {
             content: Vec::new(),
             accounts: Vec::new(),
             account: None,
+            is_of_schema: false,
         }
     }
 
@@ -261,23 +265,29 @@ impl MetaAnswer {
     #[must_use]
     pub fn into_result(self, revision: Revision, telemetry_id: &str) -> Raw {
         let text = &*self.text;
+        let object = StructuredAnswer {
+            status: self.status.as_str(),
+            text,
+            data: self.data.as_deref(),
+            accounts: &self.accounts,
+            account_id: self.account.as_deref(),
+            next: self.next.as_deref(),
+            notes: &self.notes,
+            telemetry_id,
+        };
+        let (beside, structured_content) = match self.is_of_schema {
+            true => (Some(AnswerMeta { answer: object }), None),
+            false => (None, Some(object)),
+        };
         raw::raw(&AnswerResult {
             result_type: revision.is_modern().then_some("complete"),
             content: ContentBlocks {
                 first: TextBlock { kind: "text", text },
                 others: &self.content,
             },
-            structured_content: StructuredAnswer {
-                status: self.status.as_str(),
-                text,
-                data: self.data.as_deref(),
-                accounts: &self.accounts,
-                account_id: self.account.as_deref(),
-                next: self.next.as_deref(),
-                notes: &self.notes,
-                telemetry_id,
-            },
+            structured_content,
             is_error: self.status.is_error(),
+            meta: beside,
         })
     }
 }
@@ -289,8 +299,17 @@ struct AnswerResult<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     result_type: Option<&'static str>,
     content: ContentBlocks<'a>,
-    structured_content: StructuredAnswer<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    structured_content: Option<StructuredAnswer<'a>>,
     is_error: bool,
+    #[serde(rename = "_meta", skip_serializing_if = "Option::is_none")]
+    meta: Option<AnswerMeta<'a>>,
+}
+
+#[derive(Serialize)]
+struct AnswerMeta<'a> {
+    #[serde(rename = "pleiades/answer")]
+    answer: StructuredAnswer<'a>,
 }
 
 struct ContentBlocks<'a> {
@@ -433,6 +452,19 @@ mod tests {
         assert_eq!(
             of(r#"{"content":[{"type":"text","text":"t"}],"structuredContent":[1]}"#)["content"][0]["text"],
             "t"
+        );
+    }
+
+    #[test]
+    fn where_a_tool_has_a_schema_for_results_a_failure_of_ours_stands_beside_them() {
+        let mut answer = MetaAnswer::of_error(&Error::new(Code::Busy, "full"), "X", true);
+        answer.is_of_schema = true;
+        let written = written(answer);
+        assert!(written.get("structuredContent").is_none(), "{written}");
+        assert_eq!(written["_meta"]["pleiades/answer"]["data"]["code"], "busy");
+        assert_eq!(
+            (&written["content"][0]["text"], &written["isError"]),
+            (&json!("full"), &json!(true))
         );
     }
 

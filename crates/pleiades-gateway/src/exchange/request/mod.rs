@@ -14,5 +14,5 @@ pub(crate) use context::{AwaitedConnection, Request};
 pub use outlet::{Inlet, Outlet, Word};
 pub use peer::{Keys, Peer, Variables, unsupported};
 pub use record::Record;
-pub(crate) use record::{Facts, own_signature, without_credential};
+pub(crate) use record::{Facts, own_signature};
 pub use scope::{Names, Scope};

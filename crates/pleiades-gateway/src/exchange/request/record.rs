@@ -37,7 +37,7 @@ impl Record {
     pub(crate) fn judged(mut self, need: Option<&ProviderAuth>) -> Self {
         if let Some(own) = need.and_then(own_signature) {
             self.is_operators = self.outcome == Code::UpstreamAuth.as_str();
-            self.cause = self.cause.map(|cause| without_credential(cause, own));
+            self.cause = self.cause.map(|cause| own.redacted(cause));
         }
         self
     }
@@ -80,20 +80,6 @@ pub(crate) fn own_signature(need: &ProviderAuth) -> Option<&Arc<Signature>> {
         ProviderAuth::ApiKey(own) | ProviderAuth::ClientCredentials(_, own) => Some(own),
         ProviderAuth::None | ProviderAuth::ClientKey(_) | ProviderAuth::OAuth(_) => None,
     }
-}
-
-/// A text without the credential of a request, which a provider may repeat.
-pub(crate) fn without_credential(mut text: String, signature: &Signature) -> String {
-    /// What is shorter may be a part of any word, in bytes.
-    const SECRET: usize = 6;
-    for (_, value) in &signature.now().headers {
-        let value = value.to_str().unwrap_or_default();
-        let bare = value.rsplit(' ').next().unwrap_or_default();
-        for secret in [value, bare].into_iter().filter(|it| it.len() >= SECRET) {
-            text = text.replace(secret, "…");
-        }
-    }
-    text
 }
 
 impl Facts {
@@ -159,7 +145,7 @@ impl Facts {
             account: known.account,
             revision: known.revision,
             cause: match known.signature {
-                Some(signature) => known.cause.map(|cause| without_credential(cause, &signature)),
+                Some(signature) => known.cause.map(|cause| signature.redacted(cause)),
                 None => known.cause,
             },
             is_operators: false,

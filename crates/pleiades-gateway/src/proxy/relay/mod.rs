@@ -149,8 +149,7 @@ fn explain(done: &mut RequestDone, session: &Session, relay: &RelayState) {
         }
         (None, None) => "the client went away".to_owned(),
     };
-    let credential = &relay.credential.signature;
-    done.cause = Some(exchange::without_credential(cause, credential));
+    done.cause = Some(relay.credential.signature.redacted(cause));
     let is_refused = done.outcome == Code::UpstreamAuth.as_str();
     done.is_operators = is_refused && exchange::own_signature(&relay.provider.need).is_some();
 }

@@ -559,7 +559,7 @@ async fn a_host_that_is_down_is_worth_another_try_later_and_somebody_has_to_act(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_the_last_account_is_revoked_nobody_is_told_that_there_was_none() {
+async fn after_the_last_account_is_revoked_that_is_said_and_not_that_there_was_none() {
     let authority = Authority::start(&GENERATIONS).await;
     let tracker = format!(
         "upstream: {{ url: \"{}\" }}\nauth: {{ oauth: {{}} }}\n",
@@ -590,7 +590,7 @@ async fn after_the_last_account_is_revoked_nobody_is_told_that_there_was_none() 
     let invited = client.call("use_tracker", call()).await;
     let text = invited["content"][0]["text"].as_str().unwrap();
     assert!(
-        !text.contains("never") && text.contains("no account of yours is connected"),
+        !text.contains("never") && text.contains("the connection was revoked"),
         "{text}"
     );
 }

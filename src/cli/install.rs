@@ -271,10 +271,8 @@ impl ClientInstallation<'_> {
                 self.needs_force()?;
                 (InstallOutcome::Replaced, self.replaced(text, &wanted))
             }
-            Some(Value::Object(old)) if wanted.iter().all(|(key, value)| old.get(key) == Some(value)) => {
-                (InstallOutcome::Already, Ok(text.to_owned()))
-            }
-            Some(_) => (InstallOutcome::Updated, self.updated(text, &wanted)),
+            Some(entry) if self.is_current(entry, &wanted) => (InstallOutcome::Already, Ok(text.to_owned())),
+            Some(entry) => (InstallOutcome::Updated, self.updated(text, entry, &wanted)),
         };
         let changed = changed.map_err(|fault| self.at_fault(&fault))?;
         Ok(InstallPlan {
@@ -333,12 +331,23 @@ impl ClientInstallation<'_> {
         }
     }
 
-    fn updated(&self, text: &str, wanted: &Map<String, Value>) -> Result<String, SyntaxFault> {
+    fn is_current(&self, entry: &Value, wanted: &Map<String, Value>) -> bool {
+        let is_same = |(key, value): (&String, &Value)| entry.get(key) == Some(value);
+        wanted.iter().all(is_same) && self.client().stale(entry, &self.target).is_none()
+    }
+
+    fn updated(&self, text: &str, entry: &Value, wanted: &Map<String, Value>) -> Result<String, SyntaxFault> {
         let place = self.client().place(self.name);
-        if self.client().is_toml() {
-            toml::update(text, place, wanted)
+        let is_toml = self.client().is_toml();
+        let text = match self.client().stale(entry, &self.target) {
+            None => text.to_owned(),
+            Some(key) if is_toml => toml::remove_key(text, place, key)?,
+            Some(key) => json::remove_key(text, place, key)?,
+        };
+        if is_toml {
+            toml::update(&text, place, wanted)
         } else {
-            json::update(text, place, wanted)
+            json::update(&text, place, wanted)
         }
     }
 

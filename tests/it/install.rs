@@ -391,3 +391,35 @@ fn a_command_without_descriptors_is_not_written() {
     assert_eq!(code, 64, "{why}");
     assert!(why.contains("--providers"), "{why}");
 }
+
+#[test]
+fn a_reference_to_a_key_goes_when_no_key_is_wanted_any_more() {
+    let sha256 = "0".repeat(64);
+    let named =
+        format!("access: {{ api_keys: [{{ name: a, tenant: t, user: u, sha256: \"{sha256}\" }}] }}\n");
+    for (client, _, pointer) in CLIENTS
+        .into_iter()
+        .filter(|(client, ..)| *client != "claude-desktop")
+    {
+        let home = Home::new("{}\n");
+        let name = if client == "codex" { "c.toml" } else { "c.json" };
+        let words = ["--yes", "--file", name];
+        let file = home.0.path().join(name);
+        home.install(client, &words);
+        let without = std::fs::read_to_string(&file).unwrap();
+        home.settings(&named);
+        let (_, report, why) = home.install(client, &words);
+        assert_eq!(report["outcome"], "updated", "{client}: {why}");
+        assert!(
+            read(&file)
+                .pointer(pointer)
+                .unwrap()
+                .to_string()
+                .contains("PLEIADES_API_KEY")
+        );
+        home.settings("{}\n");
+        let (_, report, why) = home.install(client, &words);
+        assert_eq!(report["outcome"], "updated", "{client}: {why}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), without, "{client}");
+    }
+}

@@ -151,6 +151,14 @@ impl Client {
         entry
     }
 
+    /// The member of an entry that refers to a key, where none is wanted any more; a client may refuse the whole
+    /// file when the variable is not set.
+    pub(super) fn stale(self, entry: &Value, target: &EntryTarget) -> Option<&'static str> {
+        let (name, reference) = self.key_reference();
+        let is_wanted = self.entry(target).contains_key(name);
+        (!is_wanted && entry.get(name) == Some(&reference)).then_some(name)
+    }
+
     const fn url_key(self) -> &'static str {
         match self {
             Self::Windsurf => "serverUrl",

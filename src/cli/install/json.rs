@@ -78,6 +78,24 @@ pub(super) fn update(
     Ok(text)
 }
 
+/// The text without one of several members of the entry.
+pub(super) fn remove_key(text: &str, place: EntryPlace<'_>, key: &str) -> Result<String, SyntaxFault> {
+    let Some(root) = root(text)? else {
+        return Ok(text.to_owned());
+    };
+    let Some(container) = object_in(text, &root, place.container)? else {
+        return Ok(text.to_owned());
+    };
+    let Some(entry) = object_in(text, container, place.name)? else {
+        return Ok(text.to_owned());
+    };
+    let prop = property(text, entry, key)?;
+    Ok(prop.map_or_else(
+        || text.to_owned(),
+        |prop| apply(text, &remove_member(text, entry, prop)),
+    ))
+}
+
 /// The text with another value in place of the entry.
 pub(super) fn overwrite(text: &str, place: EntryPlace<'_>, entry: &Value) -> Result<String, SyntaxFault> {
     let Some(root) = root(text)? else {

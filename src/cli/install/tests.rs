@@ -338,7 +338,7 @@ fn what_cannot_be_meant_is_refused_by_its_place() {
             34,
         ),
         ("[]", 1, 1),
-        ("{\n  \"a\": 1\n  \"b\": 2\n}", 3, 3),
+        ("{\n  \"a\": 1\n  \"b\": 2\n}", 2, 9),
     ] {
         let fault = json::entry(text, JSON).unwrap_err();
         assert_eq!(

@@ -56,6 +56,25 @@ pub(super) fn update(
     Ok(text)
 }
 
+/// The text without one of several members of the entry, which stands on lines of its own.
+pub(super) fn remove_key(text: &str, place: EntryPlace<'_>, key: &str) -> Result<String, SyntaxFault> {
+    let root = parse(text)?;
+    let Some((_, entry)) = find(&root, place) else {
+        return Ok(text.to_owned());
+    };
+    let DeValue::Table(table) = entry.get_ref() else {
+        return Ok(text.to_owned());
+    };
+    let Some((name, value)) = table.iter().find(|(name, _)| name.get_ref() == key) else {
+        return Ok(text.to_owned());
+    };
+    let mut lines = whole_lines(text, name.span().start..value.span().end);
+    if lines.end == text.len() && !text.ends_with('\n') {
+        lines.start = newline_before(text, lines.start);
+    }
+    Ok(apply(text, &[TextEdit::delete(lines)]))
+}
+
 /// The text without the entry.
 pub(super) fn remove(text: &str, place: EntryPlace<'_>) -> Result<FileChange, SyntaxFault> {
     let root = parse(text)?;

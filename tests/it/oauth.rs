@@ -680,3 +680,75 @@ async fn another_person_takes_an_accounts_place_only_when_that_is_confirmed() {
     is_page(&browser.post(asked.action().as_str(), &fields).await, 200);
     is_refused(&browser.post(asked.action().as_str(), &fields).await);
 }
+
+/// A request at a path as a browser sends it.
+async fn visit(world: &World, method: Method, path: &str, more: &[(&'static str, &str)]) -> BrowserPage {
+    let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    let mut browser = Browser::default();
+    browser.headers.push(("accept", accept.to_owned()));
+    for (name, value) in more {
+        browser.headers.retain(|(known, _)| known != name);
+        browser.headers.push((*name, (*value).to_owned()));
+    }
+    browser.send(method, &format!("{}{path}", world.base), None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_at_a_view_gets_a_page_with_the_asked_url_alone_and_clients_do_not() {
+    let authority = Authority::start(&[REVISION]).await;
+    for settings in [String::new(), keys()] {
+        let needs_key = !settings.is_empty();
+        let world = world(&authority, &settings).await;
+        for (path, target) in [
+            ("/", "/mcp"),
+            ("/mcp", "/mcp"),
+            ("/tools/", "/tools"),
+            ("/mcp/tracker", "/mcp/tracker"),
+            ("/tools/tracker", "/tools/tracker"),
+            ("/relay/tracker", "/relay/tracker"),
+        ] {
+            let page = visit(&world, Method::GET, path, &[]).await;
+            is_page(&page, 200);
+            let url = format!("&quot;url&quot;: &quot;{}{target}&quot;", world.base);
+            assert!(page.body.contains(&url), "{path}: {}", page.body);
+            assert_eq!(page.body.contains("x-api-key"), needs_key, "{path}");
+            assert!(!page.body.contains("Tracker"), "nothing is named: {}", page.body);
+            // One that is not there has the same page.
+            let strange = visit(&world, Method::GET, &path.replace("tracker", "absent-one"), &[]).await;
+            assert_eq!(strange.body.replace("absent-one", "tracker"), page.body, "{path}");
+            let head = visit(&world, Method::HEAD, path, &[]).await;
+            assert_eq!((head.status, head.body.as_str()), (200, ""), "{path}");
+            assert_eq!(head.header("content-type"), "text/html; charset=utf-8");
+        }
+        // Whatever a client says of itself makes it one.
+        let key = if needs_key { "key-ada" } else { "any" };
+        for more in [
+            ("accept", "application/json, text/event-stream"),
+            ("accept", "text/event-stream"),
+            ("accept", "*/*"),
+            ("accept", "text/html, application/json, text/event-stream"),
+            ("x-api-key", key),
+            ("authorization", "Bearer key-ada"),
+            ("mcp-protocol-version", REVISION),
+        ] {
+            let answer = visit(&world, Method::GET, "/mcp", &[more]).await;
+            assert!([401, 405].contains(&answer.status), "{more:?}: {}", answer.status);
+            assert_eq!(answer.header("content-type"), "application/json", "{more:?}");
+        }
+        assert_eq!(
+            visit(&world, Method::GET, "/", &[("accept", "*/*")]).await.status,
+            404
+        );
+        assert_eq!(visit(&world, Method::GET, "/nothing", &[]).await.status, 404);
+        assert_ne!(visit(&world, Method::POST, "/mcp", &[]).await.status, 200);
+        assert_eq!(
+            visit(&world, Method::GET, "/mcp", &[("host", "evil.example")])
+                .await
+                .status,
+            403
+        );
+        // Through a proxy nobody is local: no page tells of a view that would refuse them.
+        let proxied = visit(&world, Method::GET, "/mcp", &[("x-forwarded-for", "203.0.113.9")]).await;
+        assert_eq!(proxied.status, if needs_key { 200 } else { 403 });
+    }
+}

@@ -10,6 +10,8 @@ use url::Url;
 pub struct OriginPolicy {
     hosts: Vec<String>,
     origins: Vec<String>,
+    scheme: &'static str,
+    public_url: Option<Url>,
 }
 
 impl OriginPolicy {
@@ -39,6 +41,8 @@ impl OriginPolicy {
         Self {
             hosts: names,
             origins: allowed,
+            scheme,
+            public_url: public_url.cloned(),
         }
     }
 
@@ -48,6 +52,18 @@ impl OriginPolicy {
         let Some(name) = host_name(host) else { return false };
         let literal = name.trim_start_matches('[').trim_end_matches(']');
         literal.parse::<IpAddr>().is_ok() || self.hosts.iter().any(|known| name.eq_ignore_ascii_case(known))
+    }
+
+    /// The URL of a path of ours, as whoever named this `Host` reaches it: `public_url` says it where that names
+    /// the host, the listener elsewhere.
+    #[must_use]
+    pub fn url(&self, host: &str, path: &str) -> String {
+        let name = host_name(host).unwrap_or(host);
+        let public = self.public_url.as_ref();
+        match public.filter(|url| url.host_str().is_some_and(|own| own.eq_ignore_ascii_case(name))) {
+            Some(url) => format!("{}{path}", url.as_str().trim_end_matches('/')),
+            None => format!("{}://{host}{path}", self.scheme),
+        }
     }
 
     /// Whether an `Origin` value is one of ours, compared exactly.
@@ -126,6 +142,28 @@ mod tests {
         ] {
             assert!(!policy().host_allowed(host), "{host}");
         }
+    }
+
+    #[test]
+    fn a_url_of_ours_is_public_where_the_host_is_and_the_listeners_elsewhere() {
+        assert_eq!(
+            policy().url("mcp.example.com", "/mcp"),
+            "https://mcp.example.com/mcp"
+        );
+        assert_eq!(
+            policy().url("MCP.example.com:443", "/mcp"),
+            "https://mcp.example.com/mcp"
+        );
+        assert_eq!(
+            policy().url("localhost:8787", "/tools/a"),
+            "http://localhost:8787/tools/a"
+        );
+        assert_eq!(policy().url("[::1]:8787", "/mcp"), "http://[::1]:8787/mcp");
+        let listen = "127.0.0.1:1".parse().unwrap();
+        let below = Url::parse("https://gw.example/team/").unwrap();
+        let policy = OriginPolicy::new(listen, true, Some(&below), &[], &[]);
+        assert_eq!(policy.url("gw.example", "/mcp"), "https://gw.example/team/mcp");
+        assert_eq!(policy.url("127.0.0.1:1", "/mcp"), "https://127.0.0.1:1/mcp");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::relay::{self, RelayState, TlsCache};
 use super::route::{self, Route};
 use super::{
     bridge, connect, context::Context, limits::CallerLimits, respond, respond::Response, resume::AnswerStore,
-    services::GatewayServices, view,
+    services::GatewayServices, view, welcome, welcome::Visit,
 };
 use crate::catalog::Snapshot;
 use crate::exchange::{Exchange, Scope};
@@ -96,6 +96,10 @@ impl Gateway {
                 return Ok(true);
             }
             Ok(Inspected::Request { origin }) => {
+                if let Some(response) = self.welcome(session, &mut state.context) {
+                    bridge::respond(session, response, &state.context).await?;
+                    return Ok(true);
+                }
                 state.context.origin = origin;
                 let uri = &session.req_header().uri;
                 route::route(uri.path(), uri.query())
@@ -142,6 +146,26 @@ impl Gateway {
         };
         ctx.report_refusal(&self.services, scope.as_ref(), error, response.status);
         response
+    }
+
+    /// The page for a browser at the address of a view.
+    fn welcome(&self, session: &Session, ctx: &mut Context) -> Option<Response> {
+        let head = session.req_header();
+        let (access, name) = (
+            &self.services.access,
+            self.services.exchange.accounts.broker.name(),
+        );
+        ctx.peer = bridge::peer_address(session);
+        let visit = Visit {
+            method: &head.method,
+            path: head.uri.path(),
+            host: guard::host(&head.uri, &head.headers)?,
+            headers: &head.headers,
+            peer: ctx.peer,
+        };
+        let response = welcome::page(&visit, name, access, &self.origins)?;
+        ctx.report_page(&self.services.metrics, response.status);
+        Some(response)
     }
 
     fn inspect(&self, session: &Session) -> Result<Inspected, pleiades_core::error::Error> {

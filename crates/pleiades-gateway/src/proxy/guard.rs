@@ -86,9 +86,14 @@ fn check_path(path: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_host(uri: &Uri, headers: &HeaderMap, origins: &OriginPolicy) -> Result<(), Error> {
+/// The host that a request names: in its header, or as HTTP/2 has it.
+pub(super) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     let named = headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    let Some(host) = named.or_else(|| uri.authority().map(http::uri::Authority::as_str)) else {
+    named.or_else(|| uri.authority().map(http::uri::Authority::as_str))
+}
+
+fn check_host(uri: &Uri, headers: &HeaderMap, origins: &OriginPolicy) -> Result<(), Error> {
+    let Some(host) = host(uri, headers) else {
         return Err(Error::new(Code::BadFraming, "ambiguous request: no `Host`"));
     };
     if origins.host_allowed(host) {

@@ -86,6 +86,20 @@ fn accepted_range(entry: &str) -> Option<&str> {
     (!refused).then_some(range)
 }
 
+/// How gladly a media type is taken that is named as such, from 0 to 1 (RFC 9110 section 12.4.2); 0 where it
+/// is not named.
+pub(super) fn weight(headers: &HeaderMap, kind: &str) -> f32 {
+    let named = accept_entries(headers).filter_map(|entry| {
+        let mut parts = entry.split(';').map(str::trim);
+        parts.next().filter(|range| range.eq_ignore_ascii_case(kind))?;
+        let weight = parts
+            .filter_map(|part| part.split_once('='))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+        Some(weight.map_or(1.0, |(_, weight)| weight.trim().parse().unwrap_or(0.0)))
+    });
+    named.fold(0.0, f32::max)
+}
+
 /// Whether a media type is accepted by its name: a client that takes anything (`*/*`, or no `Accept`)
 /// need not know what it is.
 pub(super) fn names_type(headers: &HeaderMap, kind: &str) -> bool {

@@ -11,6 +11,7 @@
 //! ├── relay        the relay of an HTTP provider, a file for each phase
 //! ├── connect      the pages on which people connect accounts
 //! │   └── pages, cookies
+//! ├── welcome      the page for a browser at the address of a view
 //! └── api          accounts, refreshes, the connect stream: a file each
 //!
 //! view, relay, api
@@ -40,5 +41,6 @@ mod route;
 mod services;
 mod view;
 mod waiting;
+mod welcome;
 
 pub use gateway::{Config, Gateway};

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use super::welcome::configuration;
 use pleiades_core::page::{self, document, escape, paragraphs, prose};
 use pleiades_credential::access::Principal;
 use pleiades_credential::broker::{
@@ -205,6 +206,46 @@ fn submit(value: &str, text: &str) -> String {
         "<button type=\"submit\" name=\"{GO}\" value=\"{value}\">{}</button>",
         escape(text)
     )
+}
+
+/// What stands for a key in a configuration that is shown.
+pub(super) const KEY: &str = "YOUR-KEY";
+
+/// The page at the address of a view.
+#[derive(Debug)]
+pub(super) struct WelcomePage<'a> {
+    pub(super) gateway: &'a str,
+    /// The address that a client is to call.
+    pub(super) url: &'a str,
+    /// What a client may call the server.
+    pub(super) name: &'a str,
+    pub(super) needs_key: bool,
+}
+
+pub(super) fn welcome(page: &WelcomePage<'_>) -> String {
+    let configuration = configuration(page.name, page.url, page.needs_key);
+    let key = if page.needs_key {
+        format!(
+            "<p>This gateway wants a key. Write yours in the place of <code>{KEY}</code>: it goes into the header \
+             <code>x-api-key</code>, or after <code>Authorization: Bearer</code>. If you have none, ask whoever runs \
+             the gateway.</p>"
+        )
+    } else {
+        String::new()
+    };
+    let body = format!(
+        "<p>This address is for programs that speak MCP, such as agents and desktop assistants. There is nothing to \
+         click here.</p><p>Write this into the configuration of such a program:</p>\
+         <pre><code>{}</code></pre>{key}",
+        lines(&configuration)
+    );
+    document(page.gateway, "This is an MCP server", &body)
+}
+
+/// Text of several lines as HTML shows it within `pre`.
+fn lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(escape).collect();
+    lines.join("\n")
 }
 
 /// An account that has just been connected: which one calls use that name none, and the question which that should
@@ -449,6 +490,25 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part}: {page}");
         }
+    }
+
+    #[test]
+    fn the_page_for_browsers_names_the_asked_url_and_a_key_where_one_is_wanted() {
+        let page = |needs_key| {
+            welcome(&WelcomePage {
+                gateway: "<g>",
+                url: "http://gw.example/mcp/<x>",
+                name: "<x>",
+                needs_key,
+            })
+        };
+        let open = page(false);
+        assert!(
+            open.contains("&quot;url&quot;: &quot;http://gw.example/mcp/&lt;x&gt;&quot;")
+                && !open.contains("<x>")
+        );
+        assert!(!open.contains("x-api-key") && !open.contains("<g>"));
+        assert!(page(true).contains("&quot;x-api-key&quot;: &quot;YOUR-KEY&quot;"));
     }
 
     #[test]

@@ -57,6 +57,17 @@ fn names_style(query: &str) -> Option<Names> {
         })
 }
 
+/// The path of a view as it is written into a client's configuration; of `/` it is the meta view of all.
+pub(super) fn view_path(path: &str) -> Option<String> {
+    if matches!(path, "" | "/") {
+        return Some("/mcp".to_owned());
+    }
+    match by_path(path) {
+        Ok(Route::Mcp(_)) => Some(framing::without_final_slash(path).to_owned()),
+        _ => None,
+    }
+}
+
 fn by_path(path: &str) -> Result<Route, Error> {
     let path = framing::without_final_slash(path);
     if let Some(route) = api::parse(path) {
@@ -207,6 +218,23 @@ mod tests {
             let (with, without) = (route(&format!("{path}/")), route(path));
             assert!(without.is_ok(), "{path}");
             assert_eq!(with.ok(), without.ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_address_for_a_client_is_that_of_the_view_without_its_final_slash() {
+        for (path, expected) in [
+            ("/", Some("/mcp")),
+            ("/mcp", Some("/mcp")),
+            ("/tools/", Some("/tools")),
+            ("/relay/any/", Some("/relay/any")),
+            ("/relay", None),
+            ("/health", None),
+            ("/oauth/callback", None),
+            ("/v1/accounts", None),
+            ("/mcp/s_x", None),
+        ] {
+            assert_eq!(view_path(path).as_deref(), expected, "{path}");
         }
     }
 

@@ -28,6 +28,7 @@ a{color:var(--go)}\
 code,pre{font-family:ui-monospace,monospace;font-size:.9em}\
 pre{padding:.75rem 1rem;background:var(--back);border:1px solid var(--line);border-radius:.45rem;white-space:pre-wrap}\
 pre code{font-size:1em}\
+code.word{white-space:nowrap}\
 summary{cursor:pointer;padding:.25rem 0}\
 .soft{color:var(--soft);font-size:.9rem}\
 .bad{color:var(--bad);font-weight:600}\

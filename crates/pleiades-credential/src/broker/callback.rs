@@ -452,7 +452,10 @@ impl Broker {
             return ConnectError::new(
                 ConnectErrorKind::Denied,
                 format!("Access was refused at {title}, so nothing was connected."),
-                "If that was a mistake, open the link again, or ask your agent: it gets a new one.",
+                match pending.link_until {
+                    0 => "If that was a mistake, run `pleiades connect` again.",
+                    _ => "If that was a mistake, open the link again, or ask your agent: it gets a new one.",
+                },
             );
         }
         let words = description_text

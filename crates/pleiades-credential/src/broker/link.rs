@@ -110,7 +110,7 @@ impl Links {
             ConnectError::new(
                 ConnectErrorKind::Unknown,
                 "This is no link of this gateway, or it was cut off or changed on its way.",
-                format!("Copy the whole link. Or: {ASK_AGAIN}"),
+                "Copy the whole link, or ask your agent again: it gets a new one.",
             )
         })?;
         if payload.until <= now() {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectError, ConnectErrorKind, ConnectionRequest, error::ASK_AGAIN, hashed, now};
+use super::{ConnectError, ConnectErrorKind, ConnectionRequest, hashed, now};
 use crate::record::{AccountRecord, TokenSource, exposed_option};
 use crate::vault::{Fault, Kind, Path, Stored, Vault, Wrote};
 use crate::{access::Principal, manager::CredentialManager, oauth::AuthServer};
@@ -159,7 +159,7 @@ impl PendingStore {
             return Err(ConnectError::new(
                 ConnectErrorKind::Gone,
                 "This sign-in was begun too long ago.",
-                format!("Open the link again. If it has expired too: {ASK_AGAIN}"),
+                "Open the link again. If that has expired too, ask your agent: it gets a new one.",
             ));
         }
         Ok((version, entry))

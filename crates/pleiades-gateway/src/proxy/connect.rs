@@ -158,7 +158,7 @@ impl ConnectPages<'_> {
         self,
         headers: &HeaderMap,
         (link, opened): (&str, &LinkPayload),
-        (proof, fault): (Option<ProofMethod>, Option<&str>),
+        (proof, fault): (Option<ProofMethod>, Option<&ConnectError>),
     ) -> Response {
         let broker = self.broker;
         let known = self.cookie(headers, FORM_COOKIE);
@@ -238,8 +238,7 @@ impl ConnectPages<'_> {
             && error.kind == ConnectErrorKind::Unproven
             && matches!(method, ProofMethod::Key | ProofMethod::LocalKey)
         {
-            let fault = format!("{} {}", error.why, error.cure);
-            let again = (Some(method), Some(fault.as_str()));
+            let again = (Some(method), Some(error));
             return Ok(self.link_page(headers, (link, opened), again).await);
         }
         let is_proven = proven?;

@@ -58,7 +58,7 @@ pub(super) struct ConnectPage<'a> {
     /// The proof that the link is the opener's; `None`: it was given.
     pub(super) proof: Option<ProofMethod>,
     /// What was wrong with the proof that was given last.
-    pub(super) fault: Option<&'a str>,
+    pub(super) fault: Option<&'a ConnectError>,
     /// The page's own path.
     pub(super) action: &'a str,
     /// The form's proof that it is this page's.
@@ -141,7 +141,7 @@ fn facts(page: &ConnectPage<'_>) -> String {
         add("Under the name", &format!("<strong>{}</strong>", escape(name)));
     }
     if !page.scopes.is_empty() {
-        add(&format!("{title} is asked for"), &scope_list(page.scopes));
+        add("You are asked to allow", &scope_list(page.scopes));
     }
     list.push_str("</dl>");
     list
@@ -173,8 +173,8 @@ fn key_field(page: &ConnectPage<'_>) -> String {
     let (label, place) = match page.proof {
         Some(ProofMethod::Key) => (
             format!("Your API key for {gateway}"),
-            "It stands in your client&#39;s configuration, in the header <code>x-api-key</code> or after \
-             <code>Authorization: Bearer</code>. If you have never seen it, ask whoever set up your client.",
+            "It stands in your client&#39;s configuration, in the header <code class=\"word\">x-api-key</code> or after \
+             <code class=\"word\">Authorization: Bearer</code>. If you have never seen it, ask whoever set up your client.",
         ),
         Some(ProofMethod::LocalKey) => (
             format!("The local key of {gateway}"),
@@ -185,10 +185,9 @@ fn key_field(page: &ConnectPage<'_>) -> String {
     let (fault, invalid, describedby) = page.fault.map_or_else(
         || (String::new(), "", "why"),
         |fault| {
-            let fault = format!(
-                "<p class=\"bad\" id=\"fault\" role=\"alert\">{}</p>",
-                prose(fault)
-            );
+            let (why, cure) = (prose(&fault.why), prose(&fault.cure));
+            let fault =
+                format!("<div id=\"fault\" role=\"alert\"><p class=\"bad\">{why}</p><p>{cure}</p></div>");
             (fault, " aria-invalid=\"true\" autofocus", "fault why")
         },
     );
@@ -196,8 +195,8 @@ fn key_field(page: &ConnectPage<'_>) -> String {
         "<label for=\"api_key\">{label}</label>{fault}\
          <input type=\"password\" name=\"api_key\" id=\"api_key\" autocomplete=\"off\" required{invalid} \
          aria-describedby=\"{describedby}\">\
-         <p class=\"soft\" id=\"why\">{place} {gateway} at <code>{here}</code> asks for it to see that this link is \
-         yours. It is compared, not kept, and {title} never gets it.</p>"
+         <p class=\"soft\" id=\"why\">{gateway} at <code>{here}</code> asks for it to see that this link is yours. It is \
+         compared, not kept, and {title} never gets it. {place}</p>"
     )
 }
 
@@ -468,7 +467,11 @@ mod tests {
             account: None,
             scopes: &[],
             proof: Some(ProofMethod::Key),
-            fault: Some("Wrong."),
+            fault: Some(&ConnectError::new(
+                ConnectErrorKind::Unproven,
+                "Wrong.",
+                "Type it again.",
+            )),
             action: "/",
             csrf: "t",
         });

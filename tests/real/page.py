@@ -152,20 +152,21 @@ class Pages:
         used = self.look("opened twice", 410, "Not valid any more")
         once = [{"open": link}, {"press": "Continue"}, {"press": "Cancel"}, denied, {"press": "Try again"}]
         yield [*once, {"press": "Continue"}, *self.sign_in("zoe"), connected, {"reload": True}, used]
-        for person, page in (
-            ("yan", self.look("named account", 200, "yan")),
-            ("eve", self.look("another account", 409, "This is another account", "Nothing has been changed yet")),
-        ):
-            link = self.link(gateway, accountId="home") if person == "yan" else link
-            yield [{"open": link}, {"press": "Continue"}, *self.sign_in(person), page]
+        link = self.link(gateway, accountId="home")
+        second = self.look("a second account", 200, "home", "Which account of Notes", "Keep zoe", "nothing changes")
+        chosen = self.look("the default was chosen", 200, "Calls that name no account use home")
+        signed_in = [{"open": link}, {"press": "Continue"}, *self.sign_in("yan")]
+        yield [*signed_in, second, {"press": "Use home"}, chosen]
+        other = self.look("another account", 409, "This is another account", "Nothing has been changed yet")
+        yield [{"open": link}, {"press": "Continue"}, *self.sign_in("eve"), other]
         kept = self.look("the account was kept", 409, "Nothing was changed")
         yield [{"open": link}, {"press": "Continue"}, *self.sign_in("fay"), {"press": "Keep"}, kept]
         unknown = self.look("unknown answer", 404, "belongs to no sign-in")
         yield [{"open": f"{gateway.url}/oauth/callback?code=x&state=made-up"}, unknown]
-        other = self.look("wrong issuer", 400, "another server", "!evil", "!call 555")
+        forger = self.look("wrong issuer", 400, "another server", "!evil", "!call 555")
         forged = {"forge": {"iss": "https://evil.example", "error": "x", "error_description": "call 555"}}
         link = self.link(gateway, accountId="fourth")
-        yield [{"open": link}, {"press": "Continue"}, forged, {"type": {"account": "zoe"}}, {"press": "Log in"}, other]
+        yield [{"open": link}, {"press": "Continue"}, forged, {"type": {"account": "zoe"}}, {"press": "Log in"}, forger]
 
     def proving(self, gateway, alone):
         link = self.link(gateway, key=ANN)

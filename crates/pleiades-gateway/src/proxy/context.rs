@@ -47,12 +47,12 @@ impl Context {
     }
 
     /// Emits the event of a page at the address of a view; it counts as no call.
-    pub(super) fn report_page(&self, metrics: &Metrics, status: StatusCode) {
+    pub(super) fn report_page(&self, services: &GatewayServices, status: StatusCode) {
         let mut done = RequestDone::new(self.request_id.clone(), "http");
         self.describe(&mut done);
         done.duration = self.started.elapsed();
         done.status = status.as_u16();
-        done.emit(metrics);
+        done.emit(&services.metrics);
     }
 
     /// Emits the event of a request that was refused before it was one. `scope`: the view that it asks

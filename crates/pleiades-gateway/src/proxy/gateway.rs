@@ -164,7 +164,7 @@ impl Gateway {
             peer: ctx.peer,
         };
         let response = welcome::page(&visit, name, access, &self.origins)?;
-        ctx.report_page(&self.services.metrics, response.status);
+        ctx.report_page(&self.services, response.status);
         Some(response)
     }
 

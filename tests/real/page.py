@@ -207,7 +207,7 @@ class Pages:
     def links(self, gateway):
         link = self.link(gateway, accountId="other")
         yield [{"open": f"{gateway.url}/oauth/connect/made-up"}, self.look("bad link", 404, "no link of this gateway")]
-        yield [{"open": link[:-9]}, self.look("cut off link", 404, "cut off", "Ask your agent again", "!make the call")]
+        yield [{"open": link[:-9]}, self.look("cut off link", 404, "cut off", "ask your agent again", "!make the call")]
         foreign = self.gateway(seal={"keys": ["another key of the tests, with its 32 bytes"]})
         there = link.replace(gateway.url, foreign.url)
         yield [{"open": there}, self.look("foreign link", 404, "no link of this gateway")]

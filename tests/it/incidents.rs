@@ -273,10 +273,12 @@ async fn refused_key() -> World {
 }
 
 async fn own_error() -> World {
-    // It lists a tool that it does not know when it is called.
+    // It has listed a tool that it does not know any more when it is called.
     let tools = vec![crate::world::provider::tool("phantom")];
     let fake = FakeServer::start_paged(&[REVISION], 10, tools).await;
     let world = World::builder().provider("one", &fake).logged().start().await;
+    world.until_state("one", "ready").await;
+    fake.knobs.tools.lock().clear();
     let client = TestClient::connect(&world, "/tools/one", REVISION).await;
     client
         .request("tools/call", json!({ "name": "phantom", "arguments": {} }))

@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use pleiades_core::web::Prober;
 use pleiades_credential::AccountKey;
 use pleiades_credential::access::Principal;
+use pleiades_credential::all_accounts::{self, Unlisted};
 use pleiades_credential::imported_token::{ImportError, ImportedToken};
 use pleiades_credential::manager::CredentialManager;
 use pleiades_credential::user_accounts;
 use pleiades_credential::vault::Fault;
-use pleiades_gateway::admin::{AccountOutcome, AccountPath};
+use pleiades_gateway::admin::{AccountOutcome, AccountPath, ListedAccounts};
 use pleiades_gateway::catalog::Catalog;
 
 /// Reaches the accounts of everybody.
@@ -22,6 +23,16 @@ pub(super) struct AdminAccounts {
 
 #[async_trait]
 impl pleiades_gateway::admin::AccountAdmin for AdminAccounts {
+    async fn list(&self, wanted: &ListedAccounts) -> AccountOutcome {
+        match all_accounts::page(&self.manager, wanted.after.as_deref(), wanted.most).await {
+            Ok(page) => AccountOutcome::Account(page.to_json()),
+            Err(Unlisted::Position) => {
+                AccountOutcome::Wrong("`after` is not `next` of a page of this list".to_owned())
+            }
+            Err(Unlisted::Store(fault)) => unavailable(fault),
+        }
+    }
+
     async fn get(&self, named: &AccountPath) -> AccountOutcome {
         let key = self.key(named);
         match user_accounts::account_json(&self.manager, &key, &named.provider).await {

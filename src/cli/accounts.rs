@@ -1,5 +1,7 @@
 //! `pleiades accounts`: what `access.local`, or `--tenant` and `--user`, has connected.
 
+mod all;
+
 use std::io::{IsTerminal, Read};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +27,12 @@ const UNSEAL: Duration = Duration::from_secs(15);
 #[derive(Debug, Subcommand)]
 pub(super) enum AccountsCommand {
     /// List what is connected (the default).
-    List,
+    List {
+        /// Everybody's: from the gateway that runs (with `PLEIADES_ADMIN_KEY` where it has admin keys), else from
+        /// the store itself.
+        #[arg(long)]
+        all: bool,
+    },
     /// Make an account the one that calls use which name none.
     Default {
         /// The provider's id.
@@ -60,24 +67,24 @@ pub(super) enum AccountsCommand {
     },
 }
 
-pub(super) fn run(global: &Global, command: Option<AccountsCommand>) -> Result<u8, u8> {
+pub(super) fn run(global: &Global, command: AccountsCommand) -> Result<u8, u8> {
+    let running = all::running(global, &command)?;
     let app = open(global)?;
     let work = async {
         match command {
-            None | Some(AccountsCommand::List) => list(&app, global.json).await,
-            Some(AccountsCommand::Default {
+            AccountsCommand::List { all: true } => all::list(&app, global.json, running).await,
+            AccountsCommand::List { all: false } => list(&app, global.json).await,
+            AccountsCommand::Default {
                 provider, account, ..
-            }) => match account {
+            } => match account {
                 Some(account) => choose(&app, global.json, (&provider, &account)).await,
                 None => choose_none(&app, global.json, &provider).await,
             },
-            Some(AccountsCommand::Set { provider, account }) => {
-                set(&app, global.json, (&provider, account)).await
-            }
-            Some(AccountsCommand::Revoke { provider, account }) => {
+            AccountsCommand::Set { provider, account } => set(&app, global.json, (&provider, account)).await,
+            AccountsCommand::Revoke { provider, account } => {
                 revoke(&app, global.json, (&provider, &account)).await
             }
-            Some(AccountsCommand::ForgetClient { provider }) => forget(&app, global.json, &provider).await,
+            AccountsCommand::ForgetClient { provider } => forget(&app, global.json, &provider).await,
         }
     };
     let code = super::until_signal(&app, work).unwrap_or_else(|| {
@@ -150,35 +157,41 @@ async fn list(app: &App, as_json: bool) -> Result<u8, u8> {
     if as_json {
         ui::out(json!({ "accounts": accounts }));
     } else if accounts.is_empty() {
-        ui::err("nothing is connected yet: `pleiades connect PROVIDER` connects an account");
+        let who = &services.principal;
+        ui::err(format_args!(
+            "{}/{} has no accounts here: `pleiades connect PROVIDER` connects one, `pleiades accounts list --all` \
+             shows everybody's",
+            who.tenant, who.user
+        ));
     } else {
-        print(&accounts);
+        print(&accounts, &[]);
     }
     Ok(exit::OK)
 }
 
-fn print(accounts: &[Value]) {
+/// The accounts as a table; `of` names the members that go before the others, and heads their columns.
+fn print(accounts: &[Value], of: &[&str]) {
     let text =
         |account: &Value, key: &str| account.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
-    let mut rows = vec![
-        ["PROVIDER", "ACCOUNT", "LABEL", "STATE", "DEFAULT", "EXPIRES"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
+    let usual = ["PROVIDER", "ACCOUNT", "LABEL", "STATE", "DEFAULT", "EXPIRES"];
+    let head = of.iter().map(|name| name.to_uppercase());
+    let mut rows = vec![head.chain(usual.map(str::to_owned)).collect::<Vec<_>>()];
     for account in accounts {
         let state = match account.get("reason").and_then(Value::as_str) {
             Some(reason) => format!("{} ({reason})", text(account, "state")),
             None => text(account, "state"),
         };
         let is_default = account.get("default").and_then(Value::as_bool) == Some(true);
-        rows.push(vec![
+        let own = of.iter().map(|name| text(account, name));
+        let usual = [
             text(account, "provider"),
             text(account, "accountId"),
             text(account, "label"),
             state,
             if is_default { "yes" } else { "" }.to_owned(),
             text(account, "expiresAt"),
-        ]);
+        ];
+        rows.push(own.chain(usual).collect());
     }
     let mut lines = ui::table(&rows).into_iter();
     if let Some(head) = lines.next() {

@@ -169,7 +169,11 @@ enum Command {
     /// Connect an account of a provider: opens the browser, waits, prints the account.
     Connect(#[command(flatten)] connect::ConnectRequest),
     /// List accounts, choose the default, store or revoke one.
+    #[command(args_conflicts_with_subcommands = true)]
     Accounts {
+        /// List everybody's, as `list --all` does.
+        #[arg(long)]
+        all: bool,
         #[command(subcommand)]
         command: Option<accounts::AccountsCommand>,
     },
@@ -248,7 +252,10 @@ fn dispatch(global: &Global, addresses: &Addresses, command: Option<Command>) ->
             arguments,
         }) => call::call(global, &choice, (&tool, arguments.as_deref())),
         Some(Command::Connect(request)) => connect::run(global, &request),
-        Some(Command::Accounts { command }) => accounts::run(global, command),
+        Some(Command::Accounts { all, command }) => {
+            let list = accounts::AccountsCommand::List { all };
+            accounts::run(global, command.unwrap_or(list))
+        }
         Some(Command::Doctor { choice, refresh }) => doctor::run(global, &choice, refresh),
         Some(Command::Import { file }) => import::run(global, &file),
         Some(Command::Install(request)) => install::run(global, &request),

@@ -675,6 +675,72 @@ async fn commands_work_on_accounts_beside_a_running_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_lists_everybodys_accounts_at_the_admin_listener_and_from_a_terminal() {
+    let fake = FakeServer::start(&[REVISION]).await;
+    let world = world(&fake).await;
+    for (tenant, user) in [("acme", "ada"), ("other", "ada"), ("other", "eve")] {
+        let path = format!("/v1/accounts/{tenant}/{user}/tracker/work");
+        let token = Some(r#"{"access_token":"s3cret-token"}"#);
+        assert_eq!(ask(&world, (Method::PUT, &path), "key-ops", token).await.0, 200);
+    }
+    let get = |query: &'static str| ask(&world, (Method::GET, query), "key-ops", None);
+    let (status, first) = get("/v1/accounts?limit=2").await;
+    assert_eq!(
+        (status, first["accounts"].as_array().unwrap().len()),
+        (200, 2),
+        "{first}"
+    );
+    assert_eq!(
+        (&first["accounts"][1]["tenant"], &first["accounts"][1]["user"]),
+        (&json!("other"), &json!("ada"))
+    );
+    let path = format!("/v1/accounts?limit=2&after={}", first["next"].as_str().unwrap());
+    let (_, last) = ask(&world, (Method::GET, &path), "key-ops", None).await;
+    assert_eq!(
+        (&last["accounts"][0]["user"], last.get("next")),
+        (&json!("eve"), None),
+        "{last}"
+    );
+    for (query, expected) in [
+        ("/v1/accounts?limit=0", 400),
+        ("/v1/accounts?after=x", 400),
+        ("/v1/accounts/", 200),
+    ] {
+        assert_eq!(get(query).await.0, expected, "{query}");
+    }
+    assert_eq!(
+        ask(&world, (Method::POST, "/v1/accounts"), "key-ops", Some("{}"))
+            .await
+            .0,
+        405
+    );
+    let unproven = world
+        .http
+        .get(format!("{}/v1/accounts", world.admin))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(unproven.status(), 401);
+    let (code, out, err) = command(&world, &["accounts", "list", "--all", "--json"], None).await;
+    assert_eq!(code, Some(0), "{err}");
+    let all: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(all["accounts"].as_array().unwrap().len(), 3, "{all}");
+    let (_, table, _) = command(&world, &["accounts", "--all"], None).await;
+    assert!(table.starts_with("TENANT") && table.contains("eve"), "{table}");
+    assert!(!format!("{first}{last}{out}{table}").contains("s3cret"));
+    let (code, _, err) = command(&world, &["accounts"], None).await;
+    assert!(
+        code == Some(0) && err.contains("default/local has no accounts here") && err.contains("--all"),
+        "{err}"
+    );
+    let owner = [
+        "--tenant", "acme", "--user", "ada", "accounts", "default", "tracker",
+    ];
+    let (code, _, err) = command(&world, &[&owner[..], &["--none"]].concat(), None).await;
+    assert_eq!(code, Some(64), "one account alone: {err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn connect_ends_on_its_own_port_and_prints_the_account() {
     let authority = Authority::start(&[REVISION]).await;
     let world = World::builder()

@@ -94,7 +94,7 @@ struct OwnerState {
 pub(super) type VersionedRecords = Vec<(u64, AccountRecord)>;
 
 impl OwnerAccounts {
-    fn new(owner: AccountOwner, now: u64) -> Self {
+    pub(super) fn new(owner: AccountOwner, now: u64) -> Self {
         Self {
             owner,
             reading: tokio::sync::Mutex::new(()),

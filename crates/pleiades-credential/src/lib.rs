@@ -8,6 +8,7 @@
 extern crate self as pleiades_credential;
 
 pub mod access;
+pub mod all_accounts;
 pub mod broker;
 mod cache;
 mod clock;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::connection::{Connection, GrantType};
-use super::manager::{Account, CredentialManager};
+use super::manager::CredentialManager;
 use super::{AccountKey, AccountOwner, vault::Fault};
 use crate::access::Principal;
 use pleiades_core::text::is_hidden;
@@ -59,7 +59,7 @@ pub async fn account_json(
 ) -> Result<Option<Value>, Fault> {
     let accounts = manager.accounts(&key.owner).await?;
     let found = accounts.iter().find(|account| account.id == key.account);
-    Ok(found.map(|account| document(account, provider)))
+    Ok(found.map(|account| document(account.to_json(), provider)))
 }
 
 /// All accounts of a user: each under every provider that uses it, else under its connection's name;
@@ -72,7 +72,7 @@ pub async fn accounts_json(manager: &CredentialManager, principal: &Principal) -
     let mut documents: Vec<(Arc<str>, Arc<str>, Value)> = Vec::new();
     for (connection, account) in &accounts {
         for provider in providers(manager, connection) {
-            let document = document(account, &provider);
+            let document = document(account.to_json(), &provider);
             documents.push((provider, Arc::clone(&account.id), document));
         }
     }
@@ -81,7 +81,7 @@ pub async fn accounts_json(manager: &CredentialManager, principal: &Principal) -
 }
 
 /// The providers that use a connection's accounts; the connection itself when none is loaded.
-fn providers(manager: &CredentialManager, connection: &Arc<str>) -> Vec<Arc<str>> {
+pub(crate) fn providers(manager: &CredentialManager, connection: &Arc<str>) -> Vec<Arc<str>> {
     let parts = manager
         .loaded()
         .map(|loaded| loaded.of(connection))
@@ -96,8 +96,9 @@ fn providers(manager: &CredentialManager, connection: &Arc<str>) -> Vec<Arc<str>
     providers
 }
 
-fn document(account: &Account, provider: &str) -> Value {
-    let mut value = account.to_json();
+/// An account as it is shown under a provider's name.
+pub(crate) fn document(account: Value, provider: &str) -> Value {
+    let mut value = account;
     if let Some(object) = value.as_object_mut() {
         object.insert("provider".to_owned(), json!(provider));
     }

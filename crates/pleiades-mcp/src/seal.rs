@@ -108,6 +108,15 @@ impl Sealer {
         whole
     }
 
+    /// When a token ends, in unix seconds, as it says itself: to be believed once it opens.
+    #[must_use]
+    pub fn expiry(token: &str) -> Option<u64> {
+        let head = token.get(..(NONCE_LEN + EXPIRY_LEN).div_ceil(3) * 4)?;
+        let bytes = URL_SAFE_NO_PAD.decode(head).ok()?;
+        let expires = bytes.get(NONCE_LEN..NONCE_LEN + EXPIRY_LEN)?;
+        Some(u64::from_be_bytes(expires.try_into().ok()?))
+    }
+
     /// A text that nobody can guess and that means nothing; needs no keys.
     #[must_use]
     pub fn ticket(&self) -> String {
@@ -220,6 +229,8 @@ mod tests {
         assert_eq!(sealer.open("session", "alice", 100, &token), None);
         assert_eq!(sealer.open("session", "bob", 99, &token), None);
         assert_eq!(sealer.open("relay", "alice", 99, &token), None);
+        assert_eq!(Sealer::expiry(&token), Some(100));
+        assert_eq!(Sealer::expiry("made-up"), None);
         assert!(token.len() < 128 && token.bytes().all(|byte| byte.is_ascii_graphic()));
     }
 

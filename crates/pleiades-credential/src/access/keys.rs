@@ -30,6 +30,10 @@ impl<T> KeyTable<T> {
         self.0.is_empty()
     }
 
+    pub(super) fn owners(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|entry| &entry.owner)
+    }
+
     /// The owner of a key. Compares with every one, in time that tells nothing of where they differ.
     pub(super) fn find(&self, key: &[u8]) -> Option<&T> {
         let digest = ring::digest::digest(&SHA256, key);

@@ -186,6 +186,14 @@ impl Access {
         authenticate(&self.operators, &presented, tried, missing).cloned()
     }
 
+    /// The first principal of those who may call that is meant.
+    pub(crate) fn find(&self, is_meant: impl Fn(&Principal) -> bool) -> Option<&Principal> {
+        let callers = self.callers.owners().map(|caller| &caller.principal);
+        std::iter::once(&self.local)
+            .chain(callers)
+            .find(|it| is_meant(it))
+    }
+
     /// Whether whoever is on this machine is the local caller, without a key.
     #[must_use]
     pub const fn is_open(&self) -> bool {

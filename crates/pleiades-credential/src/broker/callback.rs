@@ -254,6 +254,7 @@ impl Broker {
         let payload = LinkPayload {
             principal: pending.principal(),
             request: pending.request.clone(),
+            account_digest: pending.account_digest.clone(),
             id: pending.id.clone(),
             until: pending.link_until,
         };

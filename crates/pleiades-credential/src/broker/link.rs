@@ -2,18 +2,27 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
+use super::sealed_fields::{NameDigest, SealedConnection, SealedLink, SealedName, SealedPrincipal};
 use super::{ConnectError, ConnectErrorKind, ConnectionRequest, error::ASK_AGAIN, now};
-use crate::access::Principal;
+use crate::access::{Access, Principal};
+use pleiades_core::bounded::Bounded;
 use pleiades_mcp::seal::Sealer;
 
 const LINK: &str = "connect link";
 const CONNECTION: &str = "connection";
 /// How long an id answers `expired` after its link has expired, in seconds; then it is unknown.
 const REMEMBERED: u64 = 24 * 3600;
-/// Longest handle of a connection, in characters: 96 bits that nobody can guess.
-const HANDLE: usize = 16;
+/// Handle of a connection, in characters: 72 bits, so that no two are alike.
+const HANDLE: usize = 12;
+/// Longest address of a page, in characters, as far as names are concerned: an agent has to repeat it. One that
+/// asks for more rights names them, and is longer where these are.
+const LONGEST: usize = 240;
+/// Bytes that sealing adds: nonce, end, tag.
+const SEAL: usize = 36;
+/// Names of accounts that links had no room for; each is at most 512 bytes.
+const NAMES: usize = 1_024;
 
 /// A link to connect, as a caller gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,36 +42,68 @@ pub struct LinkPayload {
     pub principal: Principal,
     /// What.
     pub request: ConnectionRequest,
+    /// Digest of the account's name, where the link had no room for the name and nobody here remembers it.
+    pub(super) account_digest: Option<String>,
     /// Handle of the connection: what its outcome is stored under.
     pub id: String,
     /// When the link expires, in unix seconds.
     pub until: u64,
 }
 
-/// What a link says: tenant, user, provider, account, scopes, until when, handle. Without names, and without
-/// the reason, which nobody asks a link for: every byte makes it longer, and an agent has to repeat it.
-type SealedLink = (String, String, String, Option<String>, Vec<String>, u64, String);
+impl LinkPayload {
+    fn account(&self) -> SealedName {
+        let digest = self.account_digest.as_deref().and_then(NameDigest::parse);
+        match digest {
+            Some(digest) => SealedName::Digest(digest),
+            None => SealedName::of(self.request.account.as_deref()),
+        }
+    }
+}
 
-#[derive(Debug, Serialize, Deserialize)]
+/// What the id of a connection says.
+#[derive(Debug)]
 pub(super) struct ConnectionRef {
-    #[serde(rename = "wish")]
-    pub(super) request: ConnectionRequest,
+    pub(super) provider: String,
+    account: SealedName,
     pub(super) until: u64,
     /// What the outcome is stored under.
     pub(super) handle: String,
+}
+
+impl ConnectionRef {
+    /// Whether the connection may become this account.
+    pub(super) fn may_be(&self, account: &str) -> bool {
+        match &self.account {
+            SealedName::Usual => true,
+            SealedName::Named(name) => name == account,
+            SealedName::Digest(digest) => *digest == NameDigest::of(account),
+        }
+    }
 }
 
 /// Makes and opens links and ids of connections.
 #[derive(Debug)]
 pub struct Links {
     sealer: Arc<Sealer>,
+    access: Arc<Access>,
     /// How long a link opens.
     pub(super) ttl: Duration,
+    /// Bytes that a link may take before it is sealed.
+    room: usize,
+    /// Names of accounts that links of this process had no room for, by handle.
+    names: Bounded<Box<str>, Arc<str>>,
 }
 
 impl Links {
-    pub(super) const fn new(sealer: Arc<Sealer>, ttl: Duration) -> Self {
-        Self { sealer, ttl }
+    /// `before` is the address of a page without its link.
+    pub(super) fn new(sealer: Arc<Sealer>, access: Arc<Access>, ttl: Duration, before: &str) -> Self {
+        Self {
+            sealer,
+            access,
+            ttl,
+            room: (LONGEST.saturating_sub(before.len()) * 3 / 4).saturating_sub(SEAL),
+            names: Bounded::new(NAMES),
+        }
     }
 
     /// What a link of this caller says: for a sign-in that needs no page (`pleiades connect`).
@@ -71,26 +112,28 @@ impl Links {
         LinkPayload {
             principal: principal.clone(),
             request: request.clone(),
+            account_digest: None,
             id: self.sealer.ticket().chars().take(HANDLE).collect(),
             until: now().saturating_add(self.ttl.as_secs()),
         }
     }
 
     pub(super) fn seal(&self, payload: &LinkPayload) -> String {
-        let (principal, request) = (&payload.principal, payload.request.clone());
-        let sealed: SealedLink = (
-            principal.tenant.to_string(),
-            principal.user.to_string(),
-            request.provider,
-            request.account,
-            request.scopes,
-            payload.until,
-            payload.id.clone(),
-        );
-        let json = serde_json::to_vec(&sealed).unwrap_or_default();
+        let link = SealedLink {
+            handle: to_bytes(&payload.id),
+            principal: SealedPrincipal::Named(payload.principal.clone()),
+            provider: payload.request.provider.clone(),
+            account: payload.account(),
+            scopes: payload.request.scopes.clone(),
+        };
+        let link = link.within(self.room);
+        if let (SealedName::Digest(_), Some(name)) = (&link.account, &payload.request.account) {
+            self.names
+                .insert(payload.id.as_str().into(), name.as_str().into());
+        }
         // The seal outlives the link, so that a late opener is told that it is too late.
-        let until = payload.until.saturating_add(REMEMBERED);
-        self.sealer.seal(LINK, "", until, &json)
+        let expires = payload.until.saturating_add(REMEMBERED);
+        self.sealer.seal(LINK, "", expires, &link.write())
     }
 
     /// Opens a link. Nothing is stored, read or consumed.
@@ -125,38 +168,65 @@ impl Links {
 
     fn unseal(&self, link: &str) -> Option<LinkPayload> {
         let bytes = self.sealer.open(LINK, "", now(), link)?;
-        let sealed: SealedLink = serde_json::from_slice(&bytes).ok()?;
-        let (tenant, user, provider, account, scopes, until, id) = sealed;
+        let expires = Sealer::expiry(link)?;
+        let sealed = SealedLink::read(&bytes)?;
+        let id = URL_SAFE_NO_PAD.encode(&sealed.handle);
+        let (account, account_digest) = match sealed.account {
+            SealedName::Usual => (None, None),
+            SealedName::Named(name) => (Some(name), None),
+            SealedName::Digest(digest) => {
+                let known = self.names.get(id.as_str()).map(|name| name.to_string());
+                let unknown = known.is_none().then(|| digest.to_text());
+                (known, unknown)
+            }
+        };
+        let principal = match sealed.principal {
+            SealedPrincipal::Named(named) => named,
+            // Whoever can make a call is known to every replica.
+            digest @ SealedPrincipal::Digest(_) => self.access.find(|known| digest.is(known))?.clone(),
+        };
         Some(LinkPayload {
-            principal: Principal::new(tenant, user),
+            principal,
             request: ConnectionRequest {
-                provider,
+                provider: sealed.provider,
                 account,
-                scopes,
+                scopes: sealed.scopes,
                 reason: String::new(),
             },
+            account_digest,
             id,
-            until,
+            until: expires.saturating_sub(REMEMBERED),
         })
     }
 
     /// The id under which its caller, and nobody else, asks for the status of a connection.
     #[must_use]
     pub fn connection_id(&self, payload: &LinkPayload) -> String {
-        let connection = ConnectionRef {
-            request: payload.request.clone(),
-            until: payload.until,
-            handle: payload.id.clone(),
+        let connection = SealedConnection {
+            handle: to_bytes(&payload.id),
+            provider: payload.request.provider.clone(),
+            account: payload.account().shortened(),
         };
-        let json = serde_json::to_vec(&connection).unwrap_or_default();
         let expires = payload.until.saturating_add(REMEMBERED);
         let binding = payload.principal.binding();
-        self.sealer.seal(CONNECTION, &binding, expires, &json)
+        self.sealer
+            .seal(CONNECTION, &binding, expires, &connection.write())
     }
 
     /// What an id says to the caller that it was made for; `None` to everybody else.
     pub(super) fn open_id(&self, principal: &Principal, id: &str) -> Option<ConnectionRef> {
         let bytes = self.sealer.open(CONNECTION, &principal.binding(), now(), id)?;
-        serde_json::from_slice(&bytes).ok()
+        let sealed = SealedConnection::read(&bytes)?;
+        Some(ConnectionRef {
+            provider: sealed.provider,
+            account: sealed.account,
+            until: Sealer::expiry(id)?.saturating_sub(REMEMBERED),
+            handle: URL_SAFE_NO_PAD.encode(&sealed.handle),
+        })
     }
+}
+
+/// A handle as its bytes, which are fewer.
+fn to_bytes(handle: &str) -> Vec<u8> {
+    URL_SAFE_NO_PAD.decode(handle).unwrap_or_default()
 }

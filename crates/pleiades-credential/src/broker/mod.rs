@@ -6,7 +6,7 @@
 //!
 //! | module | |
 //! |---|---|
-//! | `link`, `endpoints` | sealed links and ids; the gateway's own URLs |
+//! | `link`, `sealed_fields`, `endpoints` | sealed links and ids, and what they say; the gateway's own URLs |
 //! | `proof`, `login` | whether the opener of a link is its principal |
 //! | `preview` | where a sign-in will lead, for the page that asks |
 //! | `start`, `callback`, `redeem` | from a link to a stored account |
@@ -26,6 +26,7 @@ mod pending_limit;
 mod preview;
 mod proof;
 mod redeem;
+mod sealed_fields;
 mod start;
 mod status;
 
@@ -151,7 +152,12 @@ impl Broker {
             ..
         } = config;
         let endpoints = Arc::new(Endpoints::new(config.base));
-        let links = Arc::new(Links::new(Arc::clone(&sealer), config.link_ttl));
+        let links = Arc::new(Links::new(
+            Arc::clone(&sealer),
+            Arc::clone(&config.access),
+            config.link_ttl,
+            &endpoints.connect_page(""),
+        ));
         let broker = Arc::new(Self {
             clients: Clients::new(Arc::clone(&manager), Arc::clone(&prober), Arc::clone(&endpoints)),
             statuses: Statuses::new(Arc::clone(&manager), Arc::clone(&links), pending_ttl),

@@ -25,6 +25,9 @@ pub(super) struct PendingConnection {
     pub(super) id: String,
     #[serde(rename = "wish")]
     pub(super) request: ConnectionRequest,
+    /// As in [`LinkPayload`](super::LinkPayload).
+    #[serde(default)]
+    pub(super) account_digest: Option<String>,
     /// Hash of the cookie that the answer must bring.
     pub(super) cookie: String,
     /// Whether the answer may come from any browser: of a command on this machine.

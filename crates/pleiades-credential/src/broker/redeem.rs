@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::pending::{PendingChoice, PendingConnection};
+use super::sealed_fields::NameDigest;
 use super::{Broker, CallbackResult, ConnectError, ConnectErrorKind, ConnectedAccount};
 use super::{account_key, now, status::ConnectionOutcome};
 use crate::manager::{Account, DefaultQuestion};
@@ -57,7 +58,8 @@ impl Broker {
                 format!("The answer of {} belongs to another sign-in.", connection.title),
             ));
         }
-        let wished = pending.request.account.as_deref();
+        let wished = self.wished_name(&pending, &connection, &profile).await;
+        let wished = wished.as_deref();
         let name = account_name(wished, &profile);
         let is_named = wished.is_some() || profile.account.is_some();
         let key = account_key(&pending.principal(), &connection.name, &name);
@@ -69,6 +71,28 @@ impl Broker {
             return Ok(asked);
         }
         self.store_account(state, &pending, record).await
+    }
+
+    /// The name that the caller gave. Of one that its link had no room for there is a digest alone: it is that
+    /// of an account that is there, or of what the provider calls this one.
+    async fn wished_name(
+        &self,
+        pending: &PendingConnection,
+        connection: &Connection,
+        profile: &AccountProfile,
+    ) -> Option<String> {
+        if pending.request.account.is_some() {
+            return pending.request.account.clone();
+        }
+        let digest = NameDigest::parse(pending.account_digest.as_deref()?)?;
+        let key = account_key(&pending.principal(), &connection.name, "");
+        let there = self.accounts_of(&key).await;
+        let there = there.iter().map(|account| &*account.id);
+        let of_provider = [&profile.account, &profile.label, &profile.subject];
+        let mut names = there.chain(of_provider.into_iter().filter_map(Option::as_deref));
+        names
+            .find(|name| NameDigest::of(name) == digest)
+            .map(str::to_owned)
     }
 
     async fn exchange_code(

@@ -64,6 +64,12 @@ impl Broker {
         self.failures.of(principal, provider)
     }
 
+    fn count_begun(&self, opened: &LinkPayload) -> Result<(), ConnectError> {
+        let (now, ttl) = (now(), self.pending.ttl.as_secs());
+        self.pending_limit
+            .count(&opened.principal, &opened.id, (now, now.saturating_add(ttl)))
+    }
+
     async fn try_begin(
         &self,
         opened: &LinkPayload,
@@ -79,9 +85,7 @@ impl Broker {
                 cookie: None,
             });
         }
-        let (now, ttl) = (now(), self.pending.ttl.as_secs());
-        self.pending_limit
-            .count(&opened.principal, &opened.id, (now, now.saturating_add(ttl)))?;
+        self.count_begun(opened)?;
         let challenge = self.prober.challenge(&connection.provider).await;
         let web = &**self.manager.web();
         let cannot = |trouble| ConnectError::of_provider(&connection, "cannot begin", &trouble);
@@ -108,6 +112,7 @@ impl Broker {
             user: opened.principal.user.to_string(),
             id: opened.id.clone(),
             request: opened.request.clone(),
+            account_digest: opened.account_digest.clone(),
             cookie: hashed(cookie.expose()),
             anywhere: target == RedirectTarget::Terminal,
             verifier: authorization.verifier,

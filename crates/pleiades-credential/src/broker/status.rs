@@ -89,7 +89,7 @@ impl Statuses {
         Ok(Some(ConnectionStatus {
             state,
             message,
-            provider: connection.request.provider,
+            provider: connection.provider,
             account,
         }))
     }
@@ -127,15 +127,14 @@ impl Statuses {
         asked: &ConnectionRef,
     ) -> Result<Option<ConnectionOutcome>, Fault> {
         let loaded = self.manager.loaded();
-        let connection = loaded.and_then(|loaded| loaded.provider(&asked.request.provider));
+        let connection = loaded.and_then(|loaded| loaded.provider(&asked.provider));
         let Some(connection) = connection.filter(|it| it.connect_url.is_some()) else {
             return Ok(None);
         };
         let since = asked.until.saturating_sub(self.links.ttl.as_secs());
-        let wanted = asked.request.account.as_deref();
         let owner = account_key(principal, &connection.name, "").owner;
         for account in self.manager.accounts(&owner).await? {
-            if wanted.is_some_and(|wanted| *wanted != *account.id) {
+            if !asked.may_be(&account.id) {
                 continue;
             }
             let key = account_key(principal, &connection.name, &account.id);

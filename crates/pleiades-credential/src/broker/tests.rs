@@ -19,6 +19,8 @@ use crate::{AddressPolicy, HttpClient, SendError};
 use pleiades_core::telemetry::Metrics;
 
 const ISSUER: &str = "https://auth.example";
+/// Digest of a key of somebody with long names.
+const LONG_KEY: &str = "00000000000000000000000000000000000000000000000000000000000000ff";
 
 /// An authorization server that does what it is asked.
 #[derive(Debug, Default)]
@@ -219,7 +221,7 @@ impl BrokerWorld {
         let access = Access::new(Grants {
             local: ada(),
             local_key: None,
-            callers: Vec::new(),
+            callers: vec![("long", long_names(), LONG_KEY)],
             operators: Vec::new(),
             is_admin_local: true,
         });
@@ -295,19 +297,76 @@ async fn a_link_reveals_nobodys_name_and_needs_no_store() {
     assert!(broker.statuses.get(&ada(), token).await.unwrap().is_none());
 }
 
+/// Principals whose names are as long as those of some directories.
+fn long_names() -> Principal {
+    Principal::new("t".repeat(200), "ü".repeat(200))
+}
+
 #[tokio::test]
-async fn a_link_is_short_enough_to_be_repeated() {
+async fn a_link_is_short_enough_to_be_repeated_whatever_the_names_are() {
     let world = BrokerWorld::new();
-    let broker = world.broker(None, 60);
-    let wish = ConnectionRequest {
-        provider: "google_calendar".to_owned(),
-        account: Some("ada.lovelace@example.com".to_owned()),
+    let (broker, beside) = (world.broker(None, 60), world.broker(None, 60));
+    let long = "x".repeat(512);
+    let wish = |provider: &str, account: Option<&str>| ConnectionRequest {
+        provider: provider.to_owned(),
+        account: account.map(str::to_owned),
         scopes: Vec::new(),
         reason: String::new(),
     };
-    let link = broker.link(&Principal::new("default", "ada.lovelace"), &wish);
-    assert!(link.url.len() <= 240, "{} characters", link.url.len());
-    assert_eq!(opened(&broker, &link).request, wish);
+    for (who, wish) in [
+        (ada(), wish("tracker", None)),
+        (ada(), wish("google_calendar", Some("ada.lovelace@example.com"))),
+        (
+            long_names(),
+            wish(&"p".repeat(63), Some("ada.lovelace@example.com")),
+        ),
+        (long_names(), wish(&"p".repeat(63), Some(&long))),
+        (ada(), wish("tracker", Some(&long))),
+    ] {
+        let link = broker.link(&who, &wish);
+        assert!(link.url.len() <= 240, "{} characters", link.url.len());
+        assert!(link.id.len() <= 160, "{} characters", link.id.len());
+        let payload = opened(&broker, &link);
+        assert_eq!((&payload.principal, &payload.request), (&who, &wish));
+        // Another replica knows whoever may call; of a name that has no room it knows the digest.
+        let there = opened(&beside, &link);
+        assert_eq!(
+            (&there.principal, &there.request.provider),
+            (&who, &wish.provider)
+        );
+        assert!(there.request.account == wish.account || there.account_digest.is_some());
+        let status = beside.statuses.get(&who, &link.id).await.unwrap().unwrap();
+        assert_eq!((status.state, status.provider), ("pending", wish.provider));
+    }
+    let usual = broker.link(&ada(), &wish("tracker", None));
+    assert!(
+        usual.url.len() <= 130 && usual.id.len() <= 80,
+        "{} {}",
+        usual.url.len(),
+        usual.id.len()
+    );
+}
+
+#[tokio::test]
+async fn an_account_whose_name_has_no_room_in_its_link_is_connected_again_under_it_at_any_replica() {
+    let world = BrokerWorld::new();
+    let (broker, beside) = (world.broker(None, 60), world.broker(None, 60));
+    let long = "x".repeat(512);
+    let (_, _, first) = connects_as(&broker, &long).await;
+    assert_eq!(first.account, long);
+    let request = ConnectionRequest {
+        account: Some(long.clone()),
+        ..connect_request()
+    };
+    let link = broker.link(&ada(), &request);
+    let begun = beside
+        .begin(&opened(&beside, &link), RedirectTarget::Gateway)
+        .await
+        .unwrap();
+    let (callback, cookie) = answer(&begun);
+    let redirect = beside.endpoints.redirect_uri(None);
+    let finished = beside.finish(callback, Some(&cookie), &redirect).await.unwrap();
+    assert!(matches!(finished, CallbackResult::Connected(it) if it.account == long));
 }
 
 #[tokio::test]

@@ -34,6 +34,23 @@ impl CredentialManager {
             .map_or_else(Vec::new, |entry| self.describe(&entry))
     }
 
+    /// The same for a listing of everybody's: what is not in memory is not put there, where it would push out
+    /// what requests use.
+    pub(crate) async fn stored_accounts(&self, owner: &AccountOwner) -> Result<Vec<Account>, Fault> {
+        if self.cache.get(owner).is_some() {
+            return self.accounts(owner).await;
+        }
+        let entry = OwnerAccounts::new(owner.clone(), 0);
+        let read = self.records.read_owner(owner).await?;
+        entry.apply_reading(entry.begin_reading(), 0, read);
+        Ok(self.describe(&entry))
+    }
+
+    /// The names in a folder of the store.
+    pub(crate) async fn names_in(&self, folder: &Path) -> Result<Vec<String>, Fault> {
+        self.records.list(folder).await
+    }
+
     /// All accounts of a user: connection and account.
     pub(crate) async fn all_accounts(
         &self,

@@ -1,6 +1,7 @@
 //! What the credential manager hands out, over a store in memory and an authorization server in process.
 
 mod client_tokens;
+mod listing;
 mod refreshing;
 pub(crate) mod world;
 

@@ -81,6 +81,13 @@ pub fn runtime_folder() -> Option<PathBuf> {
     named.filter(|folder| folder.is_absolute())
 }
 
+/// The key by which a command shows a running gateway's admin listener that an operator asks.
+#[must_use]
+pub fn admin_key() -> Option<pleiades_core::secret::Secret> {
+    let key = environment()("PLEIADES_ADMIN_KEY")?;
+    (!key.is_empty()).then(|| pleiades_core::secret::Secret::new(key))
+}
+
 fn find() -> Option<PathBuf> {
     let here = PathBuf::from(FILE);
     if exists(&here) {

@@ -8,7 +8,7 @@ mod parts;
 mod vault;
 
 pub use access::{AccessSettings, AdminKey, CallerKey, Jwt, LocalCaller, LoginSettings};
-pub use load::{FILE, data_folder, file, load, runtime_folder};
+pub use load::{FILE, admin_key, data_folder, file, load, runtime_folder};
 pub use parts::{
     Audit, ConnectApi, ConnectSettings, FacadeSettings, ListenerTls, OnFailure, SchedulerSettings, Seal,
     SharedStateSettings, Shutdown, Signing, Structured, Telemetry, ToolNames,

@@ -1,5 +1,5 @@
-//! `/v1/accounts/{tenant}/{user}/{provider}/{account}`: a token obtained elsewhere is put in, its state
-//! read, the account revoked. Never a secret comes out.
+//! `/v1/accounts`: everybody's, a page at a time. `/v1/accounts/{tenant}/{user}/{provider}/{account}`: a token
+//! obtained elsewhere is put in, its state read, the account revoked. Never a secret comes out.
 
 use std::time::Duration;
 
@@ -8,14 +8,17 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 use pingora_core::protocols::http::ServerSession;
 use serde_json::Value;
+use url::form_urlencoded;
 
 use super::{document, refusal, response};
 use pleiades_core::error::Code;
 use pleiades_credential::access::{framing, names};
+use pleiades_credential::all_accounts;
 
 /// Largest body, in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
 const PREFIX: &str = "/v1/accounts/";
+const ALL: &str = "/v1/accounts";
 
 /// The account that a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,10 +33,19 @@ pub struct AccountPath {
     pub account: String,
 }
 
+/// Which of everybody's accounts are listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedAccounts {
+    /// Those that come after a page; `None`: the first.
+    pub after: Option<String>,
+    /// So many at most.
+    pub most: usize,
+}
+
 /// What an operation on an account came to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AccountOutcome {
-    /// Its state, without a secret.
+    /// Its state, or a page of accounts, without a secret.
     Account(Value),
     /// It was revoked and removed.
     Gone,
@@ -50,6 +62,8 @@ pub enum AccountOutcome {
 /// Accounts, as operators reach them.
 #[async_trait]
 pub trait AccountAdmin: Send + Sync {
+    /// Some of everybody's accounts.
+    async fn list(&self, wanted: &ListedAccounts) -> AccountOutcome;
     /// The state of an account.
     async fn get(&self, named: &AccountPath) -> AccountOutcome;
     /// Puts in a token, as a token endpoint answered it.
@@ -59,7 +73,31 @@ pub trait AccountAdmin: Send + Sync {
 }
 
 pub(super) fn is_account_path(path: &str) -> bool {
-    path.starts_with(PREFIX)
+    path.starts_with(PREFIX) || path == ALL
+}
+
+/// `limit` and `after` of a list's query, each once.
+fn parse_list(query: Option<&str>) -> Result<ListedAccounts, &'static str> {
+    let mut wanted = ListedAccounts {
+        after: None,
+        most: all_accounts::USUAL,
+    };
+    let (mut limits, mut positions) = (0, 0);
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if name == "limit" {
+            limits += 1;
+            wanted.most = value.parse().unwrap_or(0);
+        } else if name == "after" {
+            positions += 1;
+            wanted.after = Some(value.into_owned());
+        }
+    }
+    if limits > 1 || positions > 1 || !(1..=all_accounts::MOST).contains(&wanted.most) {
+        return Err(
+            "`limit` is a number from 1 to 1000, and `after` is `next` of the page before, each once",
+        );
+    }
+    Ok(wanted)
 }
 
 /// Encoded slashes and dot segments are refused; a name that needs them comes as `account` of the query.
@@ -95,6 +133,19 @@ pub(super) async fn answer(
         let allowed = HeaderValue::from_static("GET, HEAD, PUT, DELETE");
         response.headers_mut().insert(ALLOW, allowed);
         return response;
+    }
+    if framing::without_final_slash(uri.path()) == ALL {
+        if method != Method::GET && method != Method::HEAD {
+            let message = "accounts are listed with GET";
+            let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, message);
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            response.headers_mut().insert(ALLOW, allowed);
+            return response;
+        }
+        return match parse_list(uri.query()) {
+            Ok(wanted) => to_response(accounts.list(&wanted).await),
+            Err(why) => refusal(StatusCode::BAD_REQUEST, Code::InvalidParams, why),
+        };
     }
     let Some(named) = parse_path(framing::without_final_slash(uri.path()), uri.query()) else {
         return unknown();
@@ -231,6 +282,27 @@ mod tests {
         ] {
             assert_eq!(four(path, None), None, "{path}");
         }
+    }
+
+    #[test]
+    fn a_list_is_bounded_and_goes_on_where_a_page_ended() {
+        let wanted = |query| parse_list(query).map(|it| (it.after, it.most));
+        assert_eq!(wanted(None), Ok((None, 100)));
+        assert_eq!(
+            wanted(Some("limit=1000&after=abc&x=y")),
+            Ok((Some("abc".to_owned()), 1000))
+        );
+        for wrong in [
+            "limit=0",
+            "limit=1001",
+            "limit=x",
+            "limit=1&limit=2",
+            "after=a&after=b",
+        ] {
+            assert!(wanted(Some(wrong)).is_err(), "{wrong}");
+        }
+        assert!(is_account_path("/v1/accounts") && is_account_path("/v1/accounts/a/b/c/d"));
+        assert!(!is_account_path("/v1/accountsx"));
     }
 
     #[test]

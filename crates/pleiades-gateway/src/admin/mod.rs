@@ -27,7 +27,7 @@ use pleiades_credential::access::{Access, framing};
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 
-pub use accounts::{AccountAdmin, AccountOutcome, AccountPath};
+pub use accounts::{AccountAdmin, AccountOutcome, AccountPath, ListedAccounts};
 
 /// A condition: met, or a sentence for the operator that says why not.
 pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;

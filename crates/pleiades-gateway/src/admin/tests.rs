@@ -41,6 +41,9 @@ struct NoAccounts;
 
 #[async_trait]
 impl AccountAdmin for NoAccounts {
+    async fn list(&self, _wanted: &ListedAccounts) -> AccountOutcome {
+        AccountOutcome::Unknown
+    }
     async fn get(&self, _named: &AccountPath) -> AccountOutcome {
         AccountOutcome::Unknown
     }

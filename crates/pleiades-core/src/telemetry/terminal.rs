@@ -20,6 +20,8 @@ const COLUMNS: usize = 100;
 const INDENT: usize = 9;
 /// The most that a name takes in a row.
 const NAME: usize = 40;
+/// The least that is left for provider and tool.
+const SUBJECT: usize = 24;
 /// Plain words that stand behind the message with their field's last part: `(file providers.d/a.yaml)`.
 const SHOWN: [&str; 6] = [
     "providers.folder",
@@ -171,12 +173,13 @@ impl TerminalForm {
             tail.word(Style::Dim, &format!("({} upstream)", millis(upstream)));
         }
         let person = [&done.tenant, &done.user, &done.account].map(|it| it.as_deref());
-        if let Some(who) = who(person) {
-            tail.word(Style::Dim, &who);
-        }
         let mut row = Row::new(self.has_colours, at);
-        if done.level() == Level::ERROR {
-            row.word(Style::Failure, "error");
+        if let Some((style, word)) = level_word(done.level()) {
+            row.word(style, word);
+        }
+        let room = COLUMNS.saturating_sub(row.columns + tail.columns + SUBJECT + 2);
+        if let Some(who) = who(person).filter(|_| room > 1) {
+            tail.word(Style::Dim, &clipped(&who, room));
         }
         let rest = COLUMNS.saturating_sub(row.columns + tail.columns + 1);
         let what = subject(
@@ -250,7 +253,7 @@ fn subject(provider: Option<&str>, tool: Option<&str>, method: &str, room: usize
         (Some(provider), None) => format!("{provider} {method}"),
         (None, _) => method.to_owned(),
     };
-    clipped(&clean(&whole, 4 * COLUMNS), room.max(8))
+    clipped(&clean(&whole, 4 * COLUMNS), room)
 }
 
 /// Tenant and user, unless it is the local caller; and the account.

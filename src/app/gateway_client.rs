@@ -87,7 +87,7 @@ impl GatewayClient {
             Ok(Err(error)) => error.in_full(),
             Err(_elapsed) => "it does not answer".to_owned(),
         };
-        tracing::info!(address = %gateway.address, why, "the gateway that runs cannot be asked");
+        tracing::info!(server.listen = %gateway.address, error = why, "the gateway that runs cannot be asked");
         client.close(Duration::ZERO);
         None
     }

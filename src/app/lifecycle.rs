@@ -120,7 +120,7 @@ impl Lifecycle {
             let both = async { tokio::join!(accepting(listen), accepting(admin)) };
             let accepted = tokio::time::timeout(LISTEN_WITHIN, both).await.is_ok();
             if accepted && let Err(cause) = note.write(listen, admin) {
-                tracing::info!(%cause, "commands of these settings will not find this gateway and work by themselves");
+                tracing::info!(error = %cause, "commands of these settings will not find this gateway and work by themselves");
             }
             inner.listening.store(accepted, Ordering::Relaxed);
             announce(accepted, [listen, admin]);

@@ -222,7 +222,10 @@ impl App {
             ended
         };
         if self.control.block_on(ended).0.is_err() {
-            tracing::error!("new tokens could not be stored before the process ended");
+            tracing::error!(
+                cure = "their accounts may have to be connected again",
+                "new tokens could not be stored before the process ended"
+            );
         }
         self.control.shutdown_background();
     }
@@ -240,7 +243,7 @@ impl App {
         let (listen, admin) = (self.settings.listen, self.settings.admin);
         check_free(listen, "listen")?;
         if !self.settings.access.names_callers() {
-            tracing::info!("{}", settings::OPEN);
+            tracing::info!(description = settings::OPEN, "callers are not authenticated");
         }
         check_free(admin, "admin")?;
         let lifecycle = Lifecycle::new(

@@ -21,8 +21,11 @@ pub(super) fn run(global: &Global, addresses: &Addresses) -> Result<u8, u8> {
     };
     let loaded = super::load(global, &overrides)?;
     let note = RuntimeFile::of(&loaded, &overrides);
-    let app = super::build(loaded.settings, LoadScope::All)?;
-    app::log_start(app.settings(), global.config.as_deref());
+    // A person reads the same above the rows that follow.
+    if !ui::is_person() {
+        app::log_start(&loaded.settings, loaded.file.as_deref());
+    }
+    let app = App::build(loaded.settings, LoadScope::All).map_err(unserved)?;
     let served = app.serve(&note, |app| {
         if ui::is_person() {
             ui::err(banner(app, global));

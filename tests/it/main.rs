@@ -40,6 +40,7 @@ mod install;
 mod layering;
 mod layering_exchange;
 mod lists;
+mod log_fields;
 mod metrics;
 mod naming;
 mod oauth;

@@ -489,3 +489,31 @@ fn check_notes_that_people_are_asked_for_their_key_where_they_cannot_log_in() {
         assert_eq!(text.contains("docs/PEOPLE.md"), is_noted, "{text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_begins_with_what_runs_ends_alike_for_both_signals_and_warns_of_nothing_in_a_healthy_run() {
+    let fake = FakeServer::start(&["2025-11-25"]).await;
+    for (signal, name) in [
+        (rustix::process::Signal::TERM, "SIGTERM"),
+        (rustix::process::Signal::INT, "SIGINT"),
+    ] {
+        let mut world = World::builder().provider("one", &fake).logged().start().await;
+        world.until_state("one", "ready").await;
+        let client = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
+        client.call("echo", json!({ "text": "hi" })).await;
+        let first = world.log().remove(0);
+        assert_eq!(first["message"], "starting to serve");
+        for field in ["version", "listen", "admin", "settings", "providers", "vault"] {
+            assert!(first[format!("server.{field}")].is_string(), "{field} in {first}");
+        }
+        let pid = rustix::process::Pid::from_child(world.process.as_ref().unwrap());
+        rustix::process::kill_process(pid, signal).unwrap();
+        assert!(ended(&mut world).await.success());
+        let lines = world.log();
+        let ending = lines.iter().find(|line| line["process.signal"] == name);
+        assert_eq!(ending.unwrap()["shutdown.drain"], "0ns");
+        assert_eq!(lines.last().unwrap()["message"], "ended");
+        let loud: Vec<_> = lines.iter().filter(|line| line["level"] != "INFO").collect();
+        assert!(loud.is_empty(), "{loud:#?}");
+    }
+}

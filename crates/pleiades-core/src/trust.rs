@@ -47,7 +47,7 @@ pub fn system_roots() -> Arc<RootCertStore> {
         }
         let mut roots = RootCertStore::empty();
         let (usable, _) = roots.add_parsable_certificates(found.certs);
-        tracing::debug!(usable, "the system's root certificates were read");
+        tracing::debug!(tls.roots = usable, "the system's root certificates were read");
         Arc::new(roots)
     });
     Arc::clone(roots)

@@ -322,8 +322,13 @@ impl Error {
             text = format!("{text}: {} ({})", fault.words(), fault.code);
         }
         match self.root() {
-            Some(cause) if !text.contains(&cause) => format!("{text} ({cause})"),
-            _ => text,
+            Some(cause) if text.contains(&cause) => text,
+            // The message ends in what the cause begins with.
+            Some(cause) => match text.strip_suffix(')').and_then(|text| text.rsplit_once(" (")) {
+                Some((start, end)) if cause.starts_with(end) => format!("{start} ({cause})"),
+                _ => format!("{text} ({cause})"),
+            },
+            None => text,
         }
     }
 
@@ -392,6 +397,9 @@ mod tests {
             error.in_full(),
             "the provider refused the request (status 410, text/plain: Gone)"
         );
+        let cause = std::io::Error::other("status 200, text/html: Welcome");
+        let error = Error::new(Code::UpstreamProtocol, "no MCP (status 200, text/html)").because(cause);
+        assert_eq!(error.in_full(), "no MCP (status 200, text/html: Welcome)");
         let error = Error::rpc(RpcFault {
             code: -32603,
             message: "no\n\u{1b}[31m such".to_owned(),

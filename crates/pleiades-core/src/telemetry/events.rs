@@ -130,6 +130,7 @@ impl TokenRefreshed<'_> {
         metrics.refreshed(self.provider, self.outcome);
         let [tenant, user, account] = self.account.map_or([None; 3], |all| all.map(Some));
         let (provider, outcome, seq) = (self.provider, self.outcome, self.seq);
+        let description = self.description.filter(|text| Some(*text) != self.error);
         let (expires_at, retry_at) = (self.expires_at.map(rfc3339), self.retry_at.map(rfc3339));
         if matches!(outcome, "refreshed" | "lost_race") {
             info!(
@@ -153,7 +154,7 @@ impl TokenRefreshed<'_> {
                     account.id = account,
                     outcome,
                     error = self.error,
-                    description = self.description,
+                    description,
                     cure = self.cure,
                     tokens.seq = seq,
                     tokens.expires_at = expires_at,

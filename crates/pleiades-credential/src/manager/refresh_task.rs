@@ -459,14 +459,14 @@ impl RefreshTask {
     fn cure(&self, outcome: &str) -> Option<String> {
         let provider = &self.connection.provider;
         let known = self.error.as_ref().and_then(|trouble| trouble.cure.clone());
-        known.or_else(|| match outcome {
+        let again = "connect the account again";
+        known.filter(|cure| cure != again).or_else(|| match outcome {
             "transient" => Some(format!(
                 "nothing yet: it is tried again by itself; if it goes on, `pleiades doctor {provider}` says which \
                  step fails"
             )),
             "refused" | "interrupted" => Some(format!(
-                "the user has to connect the account again: their next call answers with a link, or \
-                 `pleiades connect {provider}`"
+                "{again}: the next call of its user answers with a link, or run `pleiades connect {provider}`"
             )),
             _ => None,
         })

@@ -262,6 +262,7 @@ impl DiscoveryService {
             return;
         }
         let is_credential = state == State::Degraded && code.is_some_and(Code::is_of_credentials);
+        let doctor = format!("run `pleiades doctor {}`: it says which step fails", provider.id);
         let changed = ProviderChanged {
             provider: &provider.id,
             state: state.as_str(),
@@ -269,7 +270,10 @@ impl DiscoveryService {
             tools: provider.live.shared.load().tools.len(),
             outcome: code.map(Code::as_str),
             error: reason.as_deref(),
-            cure: is_credential.then(|| credential_cure(&provider.need)).flatten(),
+            cure: match is_credential.then(|| credential_cure(&provider.need)).flatten() {
+                Some(cure) => Some(cure),
+                None => Some(doctor.as_str()),
+            },
         };
         changed.emit();
     }

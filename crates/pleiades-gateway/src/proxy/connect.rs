@@ -65,6 +65,14 @@ pub(super) async fn serve(
         error_page((pages.broker.name(), &pages.path("")), &error)
     });
     ctx.describe(&mut done);
+    // Whoever opened it: the log says whose link it is.
+    if let OAuthRoute::Connect(link) = &route
+        && let Ok(opened) = pages.broker.links.open(link)
+    {
+        done.provider = Some(opened.request.provider.as_str().into());
+        done.tenant = Some(Arc::clone(&opened.principal.tenant));
+        done.user = Some(Arc::clone(&opened.principal.user));
+    }
     done.duration = ctx.started.elapsed();
     done.status = response.status.as_u16();
     done.outcome = if response.status.is_client_error() || response.status.is_server_error() {

@@ -179,7 +179,11 @@ impl Broker {
     /// nobody has to answer.
     async fn accounts_of(&self, key: &AccountKey) -> Vec<Account> {
         self.manager.accounts(&key.owner).await.unwrap_or_else(|fault| {
-            tracing::debug!(outcome = fault.kind.as_str(), error = &fault as &dyn std::error::Error, "the accounts of a user who connects one could not be read");
+            tracing::debug!(
+                outcome = fault.kind.as_str(),
+                error = &fault as &dyn std::error::Error,
+                "the accounts of a user who connects one could not be read"
+            );
             Vec::new()
         })
     }
@@ -205,7 +209,11 @@ impl Broker {
         };
         match self.pending.await_choice(state, choice).await {
             Ok(()) => connected.question = Some(state.to_owned()),
-            Err(fault) => tracing::warn!(outcome = fault.kind.as_str(), error = &fault as &dyn std::error::Error, "the question for the default account was not kept"),
+            Err(fault) => tracing::warn!(
+                outcome = fault.kind.as_str(),
+                error = &fault as &dyn std::error::Error,
+                "the question for the default account was not kept"
+            ),
         }
     }
 

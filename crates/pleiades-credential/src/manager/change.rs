@@ -120,7 +120,11 @@ impl CredentialManager {
         record.failures = 0;
         let entry = self.cache.entry(&key.owner, self.clock.monotonic_ms());
         if let Err(fault) = self.reread(&entry, entry.readings()).await {
-            tracing::debug!(outcome = fault.kind.as_str(), error = &fault as &dyn std::error::Error, "the other accounts of a user who connects one could not be read");
+            tracing::debug!(
+                outcome = fault.kind.as_str(),
+                error = &fault as &dyn std::error::Error,
+                "the other accounts of a user who connects one could not be read"
+            );
         }
         record.since = self.since_of(&entry, key);
         for _ in 0..TRIES {

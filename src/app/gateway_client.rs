@@ -196,3 +196,63 @@ fn secret(text: &str) -> Option<HeaderValue> {
     value.set_sensitive(true);
     Some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pleiades_descriptor::settings::{CallerKey, ListenerTls};
+
+    fn target(settings: &Settings, provider: &str, account: Option<&str>) -> Option<Transport> {
+        let address = ([127, 0, 0, 1], 8787).into();
+        let gateway = RunningGateway::at(address, address);
+        let wanted = ToolViewRequest {
+            provider,
+            account,
+            keys: Vec::new(),
+        };
+        endpoint(settings, &gateway, wanted).map(|endpoint| endpoint.target)
+    }
+
+    #[test]
+    fn the_tool_view_of_the_provider_is_asked_as_the_account_that_is_named() {
+        let Some(Transport::Http { url, headers, .. }) = target(&Settings::default(), "mail", Some("änn"))
+        else {
+            panic!("over HTTP");
+        };
+        assert_eq!(url.as_str(), "http://127.0.0.1:8787/tools/mail");
+        let [(name, value)] = headers.as_slice() else {
+            panic!("{headers:?}");
+        };
+        assert_eq!((name, value.as_bytes()), (&ACCOUNT_HEADER, "änn".as_bytes()));
+    }
+
+    #[test]
+    fn what_no_provider_can_be_called_names_no_other_view() {
+        for id in ["", "s_key", "a/b", "..", "A", "a?b", "a b"] {
+            assert!(target(&Settings::default(), id, None).is_none(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_with_tls_or_without_a_way_in_is_not_asked() {
+        let encrypted = Settings {
+            tls: Some(ListenerTls {
+                cert_file: "cert.pem".into(),
+                key_file: "key.pem".into(),
+            }),
+            ..Settings::default()
+        };
+        assert!(target(&encrypted, "mail", None).is_none());
+        let mut keyed = Settings::default();
+        keyed.access.api_keys.push(CallerKey {
+            name: "ci".to_owned(),
+            tenant: "acme".to_owned(),
+            user: "bot".to_owned(),
+            sha256: "0".repeat(64),
+        });
+        assert!(
+            target(&keyed, "mail", None).is_none(),
+            "there is no key of a local caller"
+        );
+    }
+}

@@ -56,6 +56,17 @@ impl RunningGateway {
         })
     }
 
+    /// One that nobody has to run.
+    #[cfg(test)]
+    pub(super) const fn at(address: SocketAddr, admin: SocketAddr) -> Self {
+        Self {
+            pid: 0,
+            started: 0,
+            address,
+            admin,
+        }
+    }
+
     /// Whether the process that wrote this still runs, and its addresses are of this machine.
     fn is_alive(&self) -> bool {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);

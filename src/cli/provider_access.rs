@@ -111,7 +111,7 @@ impl ProviderAccess {
             Answerer::Gateway { client, within } => {
                 let asked = client.request(method, &params, *within);
                 match super::until_signal_on(client.control(), asked) {
-                    Some(answer) => answer.map_err(|error| CommandError::of(&gateways(error))),
+                    Some(answer) => answer.map_err(|error| gateways(&error)),
                     None => Err(CommandError::interrupted()),
                 }
             }
@@ -231,20 +231,16 @@ fn descriptor(settings: &Settings, provider: &str) -> Option<Descriptor> {
 }
 
 /// An error of the way to the gateway is none of the provider's.
-fn gateways(error: Error) -> Error {
-    match error.code {
-        _ if error.rpc.is_some() => error,
-        Code::UpstreamTimeout => Error::new(
-            Code::UpstreamTimeout,
-            "the gateway that runs did not answer in time; the call may have been carried out",
-        ),
-        _ => {
-            let why = error.in_full();
-            let message =
-                format!("the gateway that runs gave no answer; the call may have been carried out: {why}");
-            Error::new(Code::UpstreamUnreachable, message)
-        }
-    }
+fn gateways(error: &Error) -> CommandError {
+    let (exit, what) = match error.code {
+        _ if error.rpc.is_some() => return CommandError::of(error),
+        Code::UpstreamTimeout => (exit::TEMPORARY, "did not answer in time"),
+        _ => (exit::UNAVAILABLE, "ended before it answered"),
+    };
+    let message = format!(
+        "the gateway that runs {what}; what was asked for may have been carried out: look before you run this again"
+    );
+    CommandError::new(exit, message)
 }
 
 /// The cause within a failure that names it behind its own words, in parentheses.

@@ -305,12 +305,17 @@ async fn troubled(fake: &FakeServer, login: &FakeServer) -> World {
         "upstream: {{ url: 'http://127.0.0.1:{}/mcp' }}\nauth: {{ none: {{}} }}\n",
         free_port()
     );
+    let slow = format!(
+        "upstream: {{ url: '{}', timeouts: {{ call: 500ms }} }}\nauth: {{ none: {{}} }}\n",
+        fake.url
+    );
     let limited = "auth: { none: {} }\nlimits: { rate: [{ requests: 1, every: 1h, per: provider }] }\n";
     World::builder()
         .provider("one", fake)
         .provider_with("off", fake, "enabled: false\nauth: { none: {} }\n")
         .provider_with("limited", fake, limited)
         .provider_with("mail", login, "auth: { oauth: {} }\n")
+        .descriptor("slow", &slow)
         .descriptor("dead", &dead)
         .descriptor(
             "broken",
@@ -348,6 +353,8 @@ async fn the_same_trouble_ends_every_command_with_the_same_exit_code() {
         (&["doctor", "dead"], 69),
         (&["call", "mail", "echo"], 69),
         (&["doctor", "broken"], 69),
+        (&["call", "one", "fail"], 69),
+        (&["call", "slow", "wait"], 75),
         (&["call", "limited", "echo", r#"{"text":"hi"}"#], 75),
     ];
     let mut wrong = BTreeMap::new();
@@ -360,7 +367,7 @@ async fn the_same_trouble_ends_every_command_with_the_same_exit_code() {
             );
         }
         // Its own count of calls begins anew.
-        if *code != 75 {
+        if args[1] != "limited" {
             let own = alone(folder, args).await;
             if own.code != Some(*code) {
                 wrong.insert(format!("{args:?} alone"), (own.code, own.err));
@@ -491,4 +498,32 @@ async fn an_account_that_is_named_makes_the_call_by_the_gateway_and_alone() {
             assert!(refused.err.contains("connect mail"), "{args:?}: {}", refused.err);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_callers_own_key_goes_up_from_the_environment_by_the_gateway_and_alone() {
+    let fake = FakeServer::start(&["2025-11-25"]).await;
+    let auth =
+        "auth: { client_key: { headers: [x-notes-key], env: NOTES_KEY, forward_as: x-upstream-key } }\n";
+    let world = World::builder().provider_with("notes", &fake, auth).start().await;
+    let folder = world.folder.path();
+    let elsewhere = folder.join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    for runtime in [folder.join("run"), elsewhere] {
+        fake.knobs.seen.lock().clear();
+        let mut called = command(folder, &["call", "notes", "echo", r#"{"text":"hi"}"#]);
+        called
+            .env("XDG_RUNTIME_DIR", &runtime)
+            .env("NOTES_KEY", "own-key-of-the-caller");
+        let called = ended(called).await;
+        assert_eq!(called.code, Some(0), "{}", called.err);
+        let seen = fake.seen("tools/call");
+        let sent: Vec<&str> = seen
+            .iter()
+            .map(|call| call.headers["x-upstream-key"].to_str().unwrap())
+            .collect();
+        assert_eq!(sent, ["own-key-of-the-caller"], "{}", runtime.display());
+    }
+    let refused = run(folder, &["call", "notes", "echo", r#"{"text":"hi"}"#]).await;
+    assert_eq!(refused.code, Some(69), "{}", refused.err);
 }

@@ -662,6 +662,11 @@ async fn another_person_takes_an_accounts_place_only_when_that_is_confirmed() {
     let asked = browser.connect(&url, &[]).await;
     is_page(&asked, 409);
     let state = asked.hidden("state");
+    let shown = asked.url.query_pairs().find(|(key, _)| key == "state").unwrap().1;
+    assert!(
+        !asked.body.contains(&*shown),
+        "what the server was shown stands on no page"
+    );
     let at = asked.action();
     is_refused(
         &Browser::default()

@@ -181,14 +181,14 @@ class World:
             assert 400 <= fake.status < 500, fake
 
     def check_08_two_accounts(self):
-        """two accounts: none is guessed, either is chosen by name, one can be made the default"""
+        """two accounts: the first stays the default, either is chosen by name, another can be made the default"""
         with self.gateway() as gateway:
             connected(gateway, "notes", Person("work"))
             connected(gateway, "notes", Person("home"), account="home")
             client = caller(gateway, "/mcp/notes", M)
             call = {"tool": "echo", "arguments": {"message": "hi"}}
             said = asked(client, "use_notes", call)
-            assert said["structuredContent"]["status"] == "account_ambiguous", said
+            assert said["structuredContent"]["accountId"] == "work", said
             listed = said["structuredContent"]["accounts"]
             assert sorted(row["accountId"] for row in listed) == ["home", "work"], listed
             for name in ("home", "work"):
@@ -201,11 +201,11 @@ class World:
                 "echo", {"message": "hi"}, {"pleiades/accountId": "work"}
             )
             assert result["_meta"]["pleiades/accountId"] == "work", result
-            url = f"{gateway.url}/v1/accounts/notes/work"
+            url = f"{gateway.url}/v1/accounts/notes/home"
             reply = fetch(url, "PUT", {"content-type": "application/json"}, b'{"default":true}')
             assert reply.status in (200, 204), (reply.status, reply.text)
             said = asked(client, "use_notes", call)
-            assert said["structuredContent"]["accountId"] == "work", said
+            assert said["structuredContent"]["accountId"] == "home", said
             said = asked(client, "use_notes", {**call, "accountId": "third"})
             assert said["structuredContent"]["status"] == "needs_auth", said
 

@@ -27,6 +27,7 @@ use pleiades_mcp::{Revision, seal::Sealer};
 /// A form here is a key and a token.
 const MAX_FORM: usize = 16 * 1024;
 const FORM: &str = "connect form";
+const ANSWER: &str = "answer form";
 /// The name of the cookie that makes a form this browser's.
 const FORM_COOKIE: &str = "pleiades_form";
 /// How long a page may lie open before its form is sent, in seconds.
@@ -339,24 +340,39 @@ impl ConnectPages<'_> {
         form: &PostedForm,
         provider: Option<&str>,
     ) -> Result<Response, ConnectError> {
+        let state = form.get("state").and_then(|sealed| self.open_state(sealed));
         let choice = form.get("default").and_then(DefaultChoice::parse);
-        if let (Some(state), Some(choice)) = (form.get("state"), choice) {
-            let name = Callback::cookie_of(state);
-            let cookie = self.cookie(headers, &name);
-            let chosen = self.broker.choose_default(state, cookie.as_deref(), choice);
-            return Ok(self.result_page(chosen.await?, &name, provider));
-        }
-        let (Some(state), Some(answer)) = (form.get("state"), form.get("confirm")) else {
+        let Some(state) = state.filter(|_| choice.is_some() || form.get("confirm").is_some()) else {
             return Err(ConnectError::new(
                 ConnectErrorKind::Malformed,
-                "This form says nothing.",
+                "This form says nothing, or it lay open too long.",
                 "Open the link again and start over.",
             ));
         };
-        let name = Callback::cookie_of(state);
+        let name = Callback::cookie_of(&state);
         let cookie = self.cookie(headers, &name);
-        let confirmed = self.broker.confirm(state, cookie.as_deref(), answer == "yes");
-        Ok(self.result_page(confirmed.await?, &name, provider))
+        let finished = match choice {
+            Some(choice) => {
+                self.broker
+                    .choose_default(&state, cookie.as_deref(), choice)
+                    .await?
+            }
+            None => {
+                let is_yes = form.get("confirm") == Some("yes");
+                self.broker.confirm(&state, cookie.as_deref(), is_yes).await?
+            }
+        };
+        Ok(self.result_page(finished, &name, provider))
+    }
+
+    /// The state of a sign-in as a page's form carries it: what authorization servers are shown stands on no page.
+    fn seal_state(self, state: &str) -> String {
+        let until = unix_now().saturating_add(self.broker.pending_ttl().as_secs());
+        self.sealer.seal(ANSWER, "", until, state.as_bytes())
+    }
+
+    fn open_state(self, sealed: &str) -> Option<String> {
+        String::from_utf8(self.sealer.open(ANSWER, "", unix_now(), sealed)?).ok()
     }
 
     fn result_page(self, finished: CallbackResult, cookie: &str, provider: Option<&str>) -> Response {
@@ -366,7 +382,8 @@ impl ConnectPages<'_> {
             Some(provider) => self.path(&format!("/oauth/callback/{provider}")),
         };
         match finished {
-            CallbackResult::Connected(connected) => {
+            CallbackResult::Connected(mut connected) => {
+                connected.question = connected.question.map(|state| self.seal_state(&state));
                 // An answer counts once: what comes again is refused, though its question is still open.
                 let status = match connected.is_repeated {
                     true => respond::connect_status(ConnectErrorKind::Gone),
@@ -388,7 +405,7 @@ impl ConnectPages<'_> {
                 certain,
                 state,
             } => {
-                let page = pages::confirm(gateway, &title, certain, &path(), &state);
+                let page = pages::confirm(gateway, &title, certain, &path(), &self.seal_state(&state));
                 respond::page(respond::connect_status(ConnectErrorKind::Conflict), page)
             }
         }

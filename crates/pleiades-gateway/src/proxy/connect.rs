@@ -76,11 +76,11 @@ pub(super) async fn serve(
     }
     done.duration = ctx.started.elapsed();
     done.status = response.status.as_u16();
-    done.outcome = if response.status.is_client_error() || response.status.is_server_error() {
-        names::REFUSED
-    } else {
-        "ok"
-    };
+    if response.status.is_client_error() || response.status.is_server_error() {
+        done.outcome = names::REFUSED;
+        let status = response.status.as_u16();
+        done.cause.get_or_insert_with(|| format!("status {status}"));
+    }
     done.emit(&services.metrics);
     if !matches!(route, OAuthRoute::ConnectionStatus(_)) {
         ctx.origin = None;

@@ -111,6 +111,7 @@ impl Gateway {
             Ok(Route::Mcp(scope)) => return self.serve_mcp(session, state, scope).await,
             // Boxed: these are seldom, and larger than all else.
             Ok(Route::Api(route)) => {
+                ctx.peer = bridge::peer_address(session);
                 let id = ctx.request_id.as_str().into();
                 let served = api::serve(&self.services, &self.api, session, (ctx, route)).boxed();
                 request_scope::within(id, served).await?;

@@ -64,8 +64,8 @@ use pleiades_mcp::seal::Sealer;
 use preview::Previews;
 use status::Statuses;
 
-/// How long the page of a connect link may take to be there.
-const PAGE_WITHIN: Duration = Duration::from_secs(3);
+/// How long the page of a connect link may take to be there: it asks its provider itself, and waits 3 s for that.
+const PAGE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the broker is built from.
 #[derive(Debug)]

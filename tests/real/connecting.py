@@ -181,7 +181,7 @@ class World:
             assert 400 <= fake.status < 500, fake
 
     def check_08_two_accounts(self):
-        """two accounts: the first stays the default, either is chosen by name, another can be made the default"""
+        """two accounts: the first stays the default, either is chosen by name, one or none can be made it"""
         with self.gateway() as gateway:
             connected(gateway, "notes", Person("work"))
             connected(gateway, "notes", Person("home"), account="home")
@@ -189,6 +189,12 @@ class World:
             call = {"tool": "echo", "arguments": {"message": "hi"}}
             said = asked(client, "use_notes", call)
             assert said["structuredContent"]["accountId"] == "work", said
+            url = f"{gateway.url}/v1/accounts/notes/work"
+            reply = fetch(url, "PUT", {"content-type": "application/json"}, b'{"default":false}')
+            assert reply.status == 200, (reply.status, reply.text)
+            said = asked(client, "use_notes", call)
+            assert said["structuredContent"]["status"] == "account_ambiguous", said
+            assert all(f"`{name}`" in said["content"][0]["text"] for name in ("home", "work")), said
             listed = said["structuredContent"]["accounts"]
             assert sorted(row["accountId"] for row in listed) == ["home", "work"], listed
             for name in ("home", "work"):

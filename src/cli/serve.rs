@@ -193,7 +193,7 @@ mod tests {
             "{local}"
         );
         assert!(
-            local.contains("`x-api-key`") && local.contains("local.key'"),
+            local.contains("`x-api-key`") && local.contains("/local.key"),
             "{local}"
         );
     }

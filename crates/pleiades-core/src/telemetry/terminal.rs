@@ -12,7 +12,7 @@ use tracing::Level;
 use super::events::RequestDone;
 use super::fields::{FieldValue, clean};
 use super::layer::LogLine;
-use crate::text::clipped;
+use crate::text::{clipped, head};
 
 /// Columns of a row, as wide as a terminal that nobody has widened much.
 const COLUMNS: usize = 100;
@@ -195,7 +195,7 @@ impl TerminalForm {
             let cause = clean(&cause, COLUMNS * 10);
             push_row(
                 out,
-                &format!("{:INDENT$}{}", "", clipped(&cause, COLUMNS - INDENT)),
+                &format!("{:INDENT$}{}", "", squeezed(&cause, COLUMNS - INDENT)),
             );
         }
         if self.is_detailed {
@@ -267,6 +267,16 @@ fn who([tenant, user, account]: [Option<&str>; 3]) -> Option<String> {
         (Some(person), Some(account)) => Some(format!("{person} {account}")),
         (one, other) => one.or(other),
     }
+}
+
+/// The text itself when it fits, else its beginning and its end: what happened last often stands there.
+fn squeezed(text: &str, most: usize) -> String {
+    let length = text.chars().count();
+    if length <= most {
+        return text.to_owned();
+    }
+    let end: String = text.chars().skip(length - most / 2).collect();
+    format!("{}…{end}", head(text, most - most / 2 - 1))
 }
 
 /// A number with its plural, and what [`SHOWN`] names.
@@ -408,6 +418,12 @@ mod tests {
             rows.iter().all(|row| row.chars().count() <= COLUMNS - INDENT),
             "{rows:?}"
         );
+    }
+
+    #[test]
+    fn a_long_cause_keeps_its_beginning_and_its_end() {
+        assert_eq!(squeezed("abcdefghij", 10), "abcdefghij");
+        assert_eq!(squeezed("abcdefghijk", 10), "abcd…ghijk");
     }
 
     #[test]

@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use super::source;
 
+/// The widest line of a page, in characters.
+const WIDTH: usize = 120;
+
 /// A fenced block of a page.
 struct Block {
     page: String,
@@ -112,6 +115,21 @@ fn every_command_that_no_test_runs_stands_in_its_page() {
             is_line || spans(&page).contains(&command),
             "{page} has no `{command}`"
         );
+    }
+}
+
+/// Rows of tables and values cannot be broken; `ERRORS.md` and `CELLS.md` have a fact a line.
+#[test]
+fn no_line_of_a_page_is_too_wide() {
+    let generated = ["docs/CONFIGURATION.md", "docs/ERRORS.md", "docs/CELLS.md"];
+    for page in pages().iter().filter(|page| !generated.contains(&page.as_str())) {
+        let mut is_inside = false;
+        for (index, line) in read(page).lines().enumerate() {
+            is_inside ^= line.starts_with("```");
+            let width = line.chars().count();
+            let fits = is_inside || line.starts_with('|') || width <= WIDTH;
+            assert!(fits, "{page}:{}: {width} columns", index + 1);
+        }
     }
 }
 

@@ -43,6 +43,8 @@ NOT_RUN = ROOT / "tests/data/commands_not_run.txt"
 PROGRAMS = {"cargo", "curl", "jq", "kill", "npx", "openssl", "printf", "sha256sum", "sqlite3", "systemctl"}
 # Of these two words, since `vault rekey` is one of ours.
 PROGRAMS |= {"vault kv", "vault token", "vault write"}
+# Pages whose readers have accounts of `mail`.
+CONNECTED = {"docs/ACCOUNTS.md", "docs/CREDENTIALS.md"}
 # What is typed where a command asks.
 ANSWERS = {b"[y/N] ": b"y\n", b"(Enter: as it is): ": b"\n"}
 ASSIGNED = re.compile(r"[A-Z_]+=")
@@ -189,6 +191,7 @@ class Reader:
             "LOGIN_CLIENT_SECRET": self.clients["login"],
             "GOOGLE_CLIENT_ID": "google",
             "GOOGLE_CLIENT_SECRET": self.clients["google"],
+            "PLEIADES_ADMIN_KEY": OPERATIONS,
             "READY": f"http://127.0.0.1:{self.admin}/ready",
         }
         config = self.home / ".config/pleiades/pleiades.yaml"
@@ -239,6 +242,15 @@ class Reader:
         if block.shows:
             wanted = re.escape(block.shows.text.strip()).replace("…", r"[\s\S]*?")
             assert re.fullmatch(wanted, printed.strip()), f"the page shows\n{block.shows.text}\nand it prints\n{printed}"
+
+    def connect(self, *accounts):
+        """Serves, with accounts of `mail` that are connected."""
+        self.serve("pleiades")
+        mail = {"id": "mail", "upstream": {"url": self.oidc.url}, "auth": {"oauth": {}}}
+        self.write("providers.d/mail.yaml", json.dumps(mail))
+        for account in accounts:
+            code, printed = self.typed(f"pleiades connect mail --account {account}")
+            assert code == 0, f"{code}: {printed}{self.logs()}"
 
     def typed(self, text):
         """The exit code of a shell's lines, and what they printed on a terminal."""
@@ -384,6 +396,8 @@ def read(page, everything):
     if not commands and not any(block.language == "sh" for block in found):
         return
     with Reader(page, everything) as reader:
+        if page in CONNECTED:
+            reader.connect("ada@example.com", "ada@example.org")
         for block in found:
             named = re.match(r"# (\S+\.(?:yaml|conf|service))\n", block.text)
             if named:

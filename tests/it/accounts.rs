@@ -738,6 +738,27 @@ async fn an_operator_lists_everybodys_accounts_at_the_admin_listener_and_from_a_
     ];
     let (code, _, err) = command(&world, &[&owner[..], &["--none"]].concat(), None).await;
     assert_eq!(code, Some(64), "one account alone: {err}");
+    let path = "/v1/accounts/acme/ada/tracker/home";
+    ask(
+        &world,
+        (Method::PUT, path),
+        "key-ops",
+        Some(r#"{"access_token":"t"}"#),
+    )
+    .await;
+    let (code, out, err) = command(&world, &[&owner[..], &["--none", "--json"]].concat(), None).await;
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(
+        serde_json::from_str::<Value>(&out).unwrap()["accountId"],
+        Value::Null
+    );
+    world
+        .until("the gateway to see that none is the default", || async {
+            let (_, listed) = get("/v1/accounts").await;
+            let mut accounts = listed["accounts"].as_array().unwrap().iter();
+            accounts.all(|it| it["tenant"] != "acme" || it["default"] == false)
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

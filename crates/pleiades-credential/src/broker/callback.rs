@@ -230,10 +230,11 @@ impl Broker {
     pub async fn cancel(&self, opened: &LinkPayload) {
         let (provider, principal) = (&opened.request.provider, &opened.principal);
         let now = now();
-        // Each stores an outcome, so they are bounded as sign-ins are.
+        // Each stores an outcome, so they are bounded as sign-ins are, and by themselves: whoever has the link can
+        // cancel, and must not keep its person out.
         let until = now.saturating_add(self.pending.ttl.as_secs());
         if self
-            .pending_limit
+            .cancel_limit
             .count(principal, &opened.id, (now, until))
             .is_err()
         {
@@ -527,7 +528,7 @@ impl<'a> Origin<'a> {
             tenant: &choice.tenant,
             user: &choice.user,
             cookie: &choice.cookie,
-            is_anywhere: choice.anywhere,
+            is_anywhere: false,
         }
     }
 }

@@ -135,6 +135,8 @@ pub struct Broker {
     name: String,
     pending: PendingStore,
     pending_limit: PendingLimit,
+    /// Of cancels, which need no proof: they use up nothing of what its person may begin.
+    cancel_limit: PendingLimit,
     previews: Previews,
     failures: FailedAttempts,
     redeeming: TaskTracker,
@@ -178,6 +180,7 @@ impl Broker {
             control: config.control,
             name: config.name,
             pending_limit: PendingLimit::default(),
+            cancel_limit: PendingLimit::default(),
             previews: Previews::default(),
             failures: FailedAttempts::default(),
             redeeming: TaskTracker::new(),
@@ -278,6 +281,7 @@ impl Broker {
 
     async fn sweep(&self) -> Result<(), Fault> {
         self.pending_limit.forget_expired(now());
+        self.cancel_limit.forget_expired(now());
         for path in self.pending.paths().await? {
             let Some(expired) = self.pending.expired(&path).await? else {
                 continue;

@@ -80,8 +80,6 @@ pub(super) struct PendingChoice {
     pub(super) used: Option<String>,
     /// As in [`PendingConnection`].
     pub(super) cookie: String,
-    #[serde(default)]
-    pub(super) anywhere: bool,
 }
 
 impl PendingConnection {

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{Broker, LinkPayload};
@@ -73,7 +73,8 @@ impl Broker {
                 scopes: requested,
             };
         }
-        let discovered = timeout(WITHIN, self.discovered(&connection)).await.ok();
+        let until = Instant::now() + WITHIN;
+        let discovered = self.discovered(&connection, until).await;
         let Some((server, challenge)) = discovered.as_ref().and_then(|it| it.server.as_ref()) else {
             return SignInPreview {
                 host: declared,
@@ -81,38 +82,49 @@ impl Broker {
             };
         };
         let endpoint = Url::parse(&server.authorization_endpoint).ok();
-        let scopes = self.scopes(opened, &connection, server, challenge.as_ref()).await;
+        let scopes = self.scopes(opened, &connection, server, challenge.as_ref());
+        let scopes = timeout_at(until, scopes).await;
         SignInPreview {
             host: endpoint.as_ref().and_then(host).or(declared),
-            scopes: scopes.unwrap_or(requested),
+            scopes: scopes.ok().and_then(Result::ok).unwrap_or(requested),
         }
     }
 
-    async fn discovered(&self, connection: &Arc<Connection>) -> Arc<DiscoveredSignIn> {
+    /// What is known by then; `None` while too many others are asked.
+    async fn discovered(
+        &self,
+        connection: &Arc<Connection>,
+        until: Instant,
+    ) -> Option<Arc<DiscoveredSignIn>> {
         let known = || {
             let known = self.previews.known.get(&connection.provider);
             known.filter(|it| it.until > Instant::now() && Arc::ptr_eq(&it.connection, connection))
         };
         if let Some(known) = known() {
-            return known;
+            return Some(known);
         }
         // It is never closed.
-        let _permit = self.previews.asking.acquire().await.ok();
+        let _permit = timeout_at(until, self.previews.asking.acquire()).await.ok()?;
         if let Some(known) = known() {
-            return known;
+            return Some(known);
         }
-        let challenge = self.prober.challenge(&connection.provider).await;
-        let web = &**self.manager.web();
-        let server = oauth::discover(web, connection, challenge.as_ref()).await.ok();
+        let asked = timeout_at(until, async {
+            let challenge = self.prober.challenge(&connection.provider).await;
+            let web = &**self.manager.web();
+            let server = oauth::discover(web, connection, challenge.as_ref()).await.ok()?;
+            Some((server, challenge))
+        });
+        // Who does not answer in time is not asked by every opener either.
+        let server = asked.await.ok().flatten();
         let lasts = if server.is_some() { ANSWERED } else { UNANSWERED };
         let discovered = Arc::new(DiscoveredSignIn {
             connection: Arc::clone(connection),
             until: Instant::now() + lasts,
-            server: server.map(|server| (server, challenge)),
+            server,
         });
         let name = Arc::clone(&connection.provider);
         self.previews.known.insert(name, Arc::clone(&discovered));
-        discovered
+        Some(discovered)
     }
 
     /// The host where people log in who open links, where they have to.

@@ -169,7 +169,9 @@ impl Broker {
             question: None,
             is_repeated: false,
         };
-        if DefaultQuestion::after(&before, &now, &key.account).is_some() {
+        // A command asks itself: its answer comes back without a cookie, so nothing would bind a page's question.
+        let is_asked = !pending.anywhere && DefaultQuestion::after(&before, &now, &key.account).is_some();
+        if is_asked {
             self.ask_default(state, pending, &key, &mut connected).await;
         }
         Ok(CallbackResult::Connected(connected))
@@ -205,7 +207,6 @@ impl Broker {
             label: connected.label.clone(),
             used: connected.used.clone(),
             cookie: pending.cookie.clone(),
-            anywhere: pending.anywhere,
         };
         match self.pending.await_choice(state, choice).await {
             Ok(()) => connected.question = Some(state.to_owned()),

@@ -27,6 +27,8 @@ const LONG_KEY: &str = "00000000000000000000000000000000000000000000000000000000
 struct FakeAuthServer {
     redeemed: AtomicUsize,
     registered: AtomicUsize,
+    /// Requests that it left without an answer.
+    unanswered: AtomicUsize,
     /// What the token endpoint answers in the place of tokens: to codes, and of clients that it lost.
     refuses: Mutex<TokenRefusals>,
 }
@@ -39,6 +41,8 @@ struct TokenRefusals {
     is_blind: bool,
     /// Where its metadata lies and what it is called now; by default [`ISSUER`].
     moved: Option<&'static str>,
+    /// Whether it answers nothing.
+    is_silent: bool,
 }
 
 #[async_trait::async_trait]
@@ -48,6 +52,10 @@ impl HttpClient for FakeAuthServer {
         _reach: &AddressPolicy,
         request: http::Request<Vec<u8>>,
     ) -> Result<http::Response<Bytes>, SendError> {
+        if self.refuses.lock().is_silent {
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+            return std::future::pending().await;
+        }
         let form: BTreeMap<String, String> =
             url::form_urlencoded::parse(request.body()).into_owned().collect();
         if request.uri().path() == "/token" {
@@ -825,4 +833,51 @@ async fn a_flow_of_a_command_on_this_machine_may_come_back_in_any_browser() {
         .finish(callback, None, &broker.endpoints.redirect_uri(None))
         .await;
     assert!(matches!(finished, Ok(CallbackResult::Connected(_))));
+}
+
+#[tokio::test]
+async fn a_flow_of_a_command_leaves_no_question_that_any_browser_could_answer() {
+    let world = BrokerWorld::new();
+    let broker = world.broker(None, 60);
+    connects_as(&broker, "work").await;
+    let request = ConnectionRequest {
+        account: Some("home".to_owned()),
+        ..connect_request()
+    };
+    let payload = broker.links.payload(&ada(), &request);
+    let begun = broker.begin(&payload, RedirectTarget::Terminal).await.unwrap();
+    let (callback, _) = answer(&begun);
+    let redirect = broker.endpoints.redirect_uri(None);
+    let finished = broker.finish(callback.clone(), None, &redirect).await.unwrap();
+    assert!(matches!(finished, CallbackResult::Connected(it) if it.question.is_none()));
+    let again = broker.finish(callback, None, &redirect).await.unwrap_err();
+    assert_eq!(again.kind, ConnectErrorKind::Gone);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_does_not_answer_in_time_is_not_asked_by_every_page() {
+    let world = BrokerWorld::new();
+    world.web.refuses.lock().is_silent = true;
+    let broker = world.broker(None, 60);
+    let payload = opened(&broker, &broker.link(&ada(), &connect_request()));
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        let preview = broker.preview(&payload).await;
+        assert_eq!(preview.host.as_deref(), Some("auth.example"));
+        asked.push(world.web.unanswered.load(Ordering::Relaxed));
+    }
+    assert!(asked[0] > 0 && asked[2] == asked[0], "{asked:?}");
+}
+
+#[tokio::test]
+async fn whoever_cancels_again_and_again_keeps_nobody_from_connecting() {
+    let world = BrokerWorld::new();
+    let broker = world.broker(None, 60);
+    let link = broker.link(&ada(), &connect_request());
+    let payload = opened(&broker, &link);
+    for _ in 0..100 {
+        broker.cancel(&payload).await;
+    }
+    let begun = broker.begin(&payload, RedirectTarget::Gateway).await;
+    assert!(begun.is_ok(), "{begun:?}");
 }

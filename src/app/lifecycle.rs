@@ -127,8 +127,13 @@ impl Lifecycle {
         });
     }
 
-    pub(super) fn signals(&self) -> Signals {
-        Signals(self.clone())
+    /// `note` is taken back before the listeners close: from then on their ports may be anybody's, and commands
+    /// would send their key there.
+    pub(super) fn signals(&self, note: RuntimeFile) -> Signals {
+        Signals {
+            lifecycle: self.clone(),
+            note,
+        }
     }
 
     /// Readiness falls at once; those who balance load get `drain` to notice; then streams end, and
@@ -221,7 +226,10 @@ async fn accepting(address: SocketAddr) {
 
 /// Shutdown signals for Pingora, which ends at once: draining is done here.
 #[derive(Debug)]
-pub(super) struct Signals(Lifecycle);
+pub(super) struct Signals {
+    lifecycle: Lifecycle,
+    note: RuntimeFile,
+}
 
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
@@ -237,11 +245,14 @@ impl ShutdownSignalWatch for Signals {
             _ = interrupt.recv() => "SIGINT",
         };
         let again = tokio::select! {
-            () = self.0.drain(signal) => return ShutdownSignal::FastShutdown,
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
+            () = self.lifecycle.drain(signal) => None,
+            _ = interrupt.recv() => Some("SIGINT"),
+            _ = terminate.recv() => Some("SIGTERM"),
         };
-        tracing::warn!(process.signal = again, "a second signal: ending at once");
+        if let Some(again) = again {
+            tracing::warn!(process.signal = again, "a second signal: ending at once");
+        }
+        self.note.remove();
         ShutdownSignal::FastShutdown
     }
 }

@@ -238,7 +238,7 @@ impl App {
     /// Binds both listeners and serves until a signal; fails when an address cannot be bound or a
     /// certificate cannot be read.
     ///
-    /// Commands of the same settings find it through `note`, from when both listeners accept until the end.
+    /// Commands of the same settings find it through `note`, from when both listeners accept until they close.
     pub(crate) fn serve(self, note: &RuntimeFile, ready: impl FnOnce(&Self)) -> Result<(), Fault> {
         let (listen, admin) = (self.settings.listen, self.settings.admin);
         check_free(listen, "listen")?;
@@ -266,10 +266,9 @@ impl App {
         }
         ready(&self);
         server.run(RunArgs {
-            shutdown_signal: Box::new(lifecycle.signals()),
+            shutdown_signal: Box::new(lifecycle.signals(note.clone())),
         });
         self.stop(lifecycle.time_left());
-        note.remove();
         tracing::info!("ended");
         Ok(())
     }

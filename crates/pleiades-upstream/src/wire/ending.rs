@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use pleiades_core::error::{Code, Error};
-use pleiades_core::text::one_line;
+use pleiades_core::text::{one_line, without_tokens};
 
 /// Longest line that is kept, in characters.
 const LONGEST: usize = 240;
@@ -25,9 +25,10 @@ struct ExitInfo {
 }
 
 impl ProcessEnd {
-    /// A line of stderr; the last one that is not empty is kept.
+    /// A line of stderr; the last one that is not empty is kept, without what may be a credential: programs repeat
+    /// theirs when it is refused.
     pub(crate) fn line(&self, line: &str) {
-        let line = one_line(line, LONGEST);
+        let line = without_tokens(&one_line(line, LONGEST));
         if !line.is_empty() {
             self.exit.lock().line = Some(line);
         }
@@ -97,6 +98,16 @@ mod tests {
         ending.status(ExitStatus::from_raw(256));
         let message = "the provider's process ended (exit status: 1): npm error 404 Not Found";
         assert_eq!(ending.error().message, message);
+    }
+
+    #[test]
+    fn a_last_line_does_not_show_the_key_of_its_program() {
+        let ending = ProcessEnd::default();
+        ending.status(ExitStatus::from_raw(256));
+        ending.line("401: invalid API key sk-live-abcdefgh (token=hunter2)");
+        let shown = "exit status: 1: 401: invalid API key … (token=…";
+        assert_eq!(ending.describe(), shown);
+        assert!(!ending.error().in_full().contains("sk-live"));
     }
 
     #[test]

@@ -453,7 +453,7 @@ impl ClientInstallation<'_> {
     }
 
     fn lines(&self, entry: &Value) -> Vec<String> {
-        let shown = shown(entry, &self.target);
+        let shown = shown(self.client(), entry, &self.target);
         let name = self.name;
         let text = if self.client().is_toml() {
             toml::new_file(self.client().place(name), &shown)
@@ -536,18 +536,39 @@ impl ClientInstallation<'_> {
     }
 }
 
-/// What is shown of an entry: of others' only what kind it is.
-fn shown(entry: &Value, target: &EntryTarget) -> Value {
+/// What is shown of an entry: of others' only what kind it is, and of ours what this program writes, since
+/// somebody may have put a key beside that.
+fn shown(client: Client, entry: &Value, target: &EntryTarget) -> Value {
     let Value::Object(members) = entry else {
         return json!("…");
     };
     let is_ours = is_ours(entry, target);
     let members = members.iter().map(|(key, value)| {
-        let is_reference = value.to_string().contains(KEY_VARIABLE);
+        let is_reference = client.is_key_reference(key, value);
         let is_shown = is_ours && (SHOWN.contains(&key.as_str()) || is_reference);
-        (key.clone(), if is_shown { value.clone() } else { json!("…") })
+        (key.clone(), if is_shown { disclosed(value) } else { json!("…") })
     });
     Value::Object(members.collect())
+}
+
+/// A value without what a URL may carry of a secret: a password, and its query.
+fn disclosed(value: &Value) -> Value {
+    let Some(mut url) = value.as_str().and_then(|text| Url::parse(text).ok()) else {
+        return value.clone();
+    };
+    let is_plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if is_plain || url.cannot_be_a_base() {
+        return value.clone();
+    }
+    // A URL with a host takes both.
+    url.set_username("").ok();
+    url.set_password(None).ok();
+    url.set_query(None);
+    url.set_fragment(None);
+    json!(format!("{url}…"))
 }
 
 /// Takes an entry out of a tree, and the object that held nothing else.

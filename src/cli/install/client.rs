@@ -159,6 +159,12 @@ impl Client {
         (!is_wanted && entry.get(name) == Some(&reference)).then_some(name)
     }
 
+    /// Whether a member of an entry is the reference to a key, and nothing else.
+    pub(super) fn is_key_reference(self, name: &str, value: &Value) -> bool {
+        let (own, reference) = self.key_reference();
+        name == own && *value == reference
+    }
+
     const fn url_key(self) -> &'static str {
         match self {
             Self::Windsurf => "serverUrl",

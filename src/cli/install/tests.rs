@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+use super::client::{Client, EntryTarget};
 use super::edit::FileChange;
 use super::json::{self, EntryPlace};
-use super::{take_out, toml};
+use super::{shown, take_out, toml};
 use crate::cli::import::document::FileFormat;
 use crate::cli::import::tree::DocumentNode;
 
@@ -348,4 +349,21 @@ fn what_cannot_be_meant_is_refused_by_its_place() {
         );
     }
     assert_eq!(toml::entry("a = 1\nb = \n", TOML).unwrap_err().at.line, 2);
+}
+
+#[test]
+fn of_an_entry_nothing_is_shown_that_this_program_does_not_write() {
+    let target = EntryTarget::Http {
+        url: "http://127.0.0.1:8787/mcp".parse().unwrap(),
+        has_key: true,
+    };
+    let own = Value::Object(Client::Cursor.entry(&target));
+    assert_eq!(shown(Client::Cursor, &own, &target), own);
+    let keyed = json!({
+        "url": "http://ada:hidden@127.0.0.1:8787/mcp?key=hidden",
+        "headers": {"x-api-key": "${env:PLEIADES_API_KEY}", "authorization": "Bearer hidden"},
+        "env": {"PLEIADES_API_KEY": "hidden"},
+    });
+    let expected = json!({"url": "http://127.0.0.1:8787/mcp…", "headers": "…", "env": "…"});
+    assert_eq!(shown(Client::Cursor, &keyed, &target), expected);
 }

@@ -24,7 +24,9 @@ pub(super) fn as_typed(global: &Global) -> String {
 /// From any folder and any terminal of this user: a desktop client has started this process, in a folder and
 /// with variables of its own.
 pub(super) fn from_anywhere(global: &Global, settings: &Settings) -> String {
-    let program = std::env::current_exe().map_or_else(|_| "pleiades".to_owned(), |path| text(&path));
+    // Of a program that was replaced since it started the system names a file that is not there.
+    let program = std::env::current_exe().ok().filter(|file| file.is_file());
+    let program = program.map_or_else(|| "pleiades".to_owned(), |file| text(&file));
     let config = settings::file(global.config.as_deref());
     let is_named = global.providers.is_some() || config.is_none();
     let files = [

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use crate::app::App;
 use crate::cli::accounts::fail_store;
 use crate::cli::ui::{self, BOLD, DIM};
+use pleiades_core::text::shell_word;
 use pleiades_credential::manager::{Account, DefaultQuestion};
 use pleiades_credential::{AccountKey, Connection, user_accounts};
 
@@ -51,7 +52,7 @@ pub(super) async fn make(
         let (provider, new) = (&connection.provider, &question.new);
         ui::err(format_args!(
             "`pleiades accounts default {provider} {}` makes them use `{new}`.",
-            quoted(new)
+            shell_word(new)
         ));
         return Ok(());
     };
@@ -134,15 +135,6 @@ fn report(used: DefaultOption<'_>) {
     }
 }
 
-/// A name as a shell takes it for one word.
-fn quoted(name: &str) -> String {
-    let is_plain = |it: char| it.is_alphanumeric() || "@._+-/:".contains(it);
-    match name.chars().all(is_plain) && !name.starts_with('-') {
-        true => name.to_owned(),
-        false => format!("'{}'", name.replace('\'', r"'\''")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,12 +149,5 @@ mod tests {
         for wrong in ["0", "4", "home", "-1", "99999999999999999999"] {
             assert_eq!(parse(wrong, &choices), Err(()), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_name_is_one_word_of_a_shell() {
-        assert_eq!(quoted("ada@example.com"), "ada@example.com");
-        assert_eq!(quoted("it's $me"), r"'it'\''s $me'");
-        assert_eq!(quoted("-x"), "'-x'");
     }
 }

@@ -21,11 +21,12 @@ impl ConnectCommand {
     /// The whole command.
     fn line(&self, request: &ConnectionRequest) -> String {
         let mut line = format!("{} connect {}", self.program, shell_word(&request.provider));
-        if let Some(account) = &request.account {
-            write!(line, " --account {}", shell_word(account)).ok();
-        }
-        for scope in &request.scopes {
-            write!(line, " --scope {}", shell_word(scope)).ok();
+        let account = request.account.iter().map(|account| ("--account", account));
+        let scopes = request.scopes.iter().map(|scope| ("--scope", scope));
+        for (option, value) in account.chain(scopes) {
+            // What begins with a dash would be read as another option.
+            let gap = if value.starts_with('-') { '=' } else { ' ' };
+            write!(line, " {option}{gap}{}", shell_word(value)).ok();
         }
         line
     }
@@ -85,5 +86,8 @@ mod tests {
         let line = command.line(&request);
         let more = r"connect mail --account 'ada'\''s; rm' --scope read:org --scope https://x/auth";
         assert!(line.ends_with(more), "{line}");
+        request.account = Some("--scope".to_owned());
+        request.scopes = Vec::new();
+        assert!(command.line(&request).ends_with("connect mail --account=--scope"));
     }
 }

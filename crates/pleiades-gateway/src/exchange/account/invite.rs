@@ -10,6 +10,7 @@ use super::attempts::UsedAccount;
 use crate::catalog::Provider;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
+use pleiades_core::text::without_tokens;
 use pleiades_credential::access::Principal;
 use pleiades_credential::broker::ConnectionRequest;
 use pleiades_credential::manager::{GrantError, MissingScopes, Reason};
@@ -26,17 +27,6 @@ const SPENT: &str = "it was connected again for this, which did not help, so no 
 pub(super) fn sentence<'a>(detail: Option<&'a str>, reason: &str) -> &'a str {
     let known = || Reason::ALL.into_iter().find(|it| it.as_str() == reason);
     detail.unwrap_or_else(|| known().unwrap_or(Reason::NeverConnected).sentence())
-}
-
-/// A provider's words without those that are as long as tokens are: it may repeat the one that it was sent.
-fn without_tokens(text: &str) -> String {
-    /// Longer words are few, and codes rather.
-    const WORD: usize = 24;
-    let words = text.split(' ').map(|word| match word.chars().count() > WORD {
-        true => "…",
-        false => word,
-    });
-    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Where a caller names an account, for a sentence with "name one".
@@ -411,12 +401,6 @@ fn need_auth(provider: &Provider, missing: &MissingKey) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_providers_words_are_told_without_those_that_may_be_tokens() {
-        let cleaned = without_tokens("token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx is not for us");
-        assert_eq!(cleaned, "token … is not for us");
-    }
 
     #[test]
     fn why_an_account_has_to_be_connected_is_what_is_known_exactly_else_its_reasons_sentence() {

@@ -224,9 +224,15 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_no_replica_should_have_is_read_as_one_of_the_provider() {
-        let error = carried(Err(Error::new(Code::Unauthenticated, "who?"))).unwrap_err();
-        assert_eq!(error.code, Code::UpstreamProtocol);
+    fn an_error_of_another_release_is_read_without_a_cause_and_by_a_code_that_is_known_here() {
+        let read = |code: &str| {
+            let sent = json!({ "Failed": { "code": code, "message": "why", "sent": true, "rpc": null } });
+            let reply: HandOverReply = serde_json::from_value(sent).unwrap();
+            reply.into_outcome().unwrap_err()
+        };
+        assert_eq!(read("of_the_future").code, Code::UpstreamProtocol);
+        let known = read("call_gone");
+        assert_eq!((known.code, known.root()), (Code::CallGone, None));
     }
 
     #[test]

@@ -71,6 +71,14 @@ pub(super) fn check_listeners(
         let cure = "name a certificate in `tls`, or listen on `127.0.0.1` behind a proxy that has one";
         report.warning(listen_at, "listen", finding.cure(cure));
     }
+    let given = [
+        ("listen", settings.listen, listen_at, listen_bad),
+        ("admin", settings.admin, admin_at, admin_bad),
+    ];
+    for (field, _, at, _) in given.iter().filter(|(_, it, _, bad)| !bad && it.port() == 0) {
+        let finding = say("port 0 is none that clients could be given");
+        report.fault(*at, field, finding.cure("name a port"));
+    }
     if !listen_bad && !admin_bad && collide(settings.listen, settings.admin) {
         // `listen` alone may have taken the port that `admin` has by default.
         let is_admin_given = overrides.admin.is_some() || admin_at != Pos::START;

@@ -7,7 +7,7 @@ use std::{borrow::Cow, time::Duration};
 
 use serde_json::{Map, Value};
 
-use crate::text::{one_line, without_tokens};
+use crate::text::{line_without_tokens, one_line};
 
 /// Every kind of failure a caller can meet. The string form is stable: metrics, logs and
 /// `pleiades explain` use it.
@@ -372,7 +372,7 @@ impl Error {
 impl RpcFault {
     /// Its message for whoever runs the gateway: one line, and nothing in it that may be a credential.
     fn words(&self) -> String {
-        without_tokens(&one_line(&self.message, SHOWN))
+        line_without_tokens(&self.message, SHOWN)
     }
 }
 

@@ -93,6 +93,19 @@ pub fn without_tokens(text: &str) -> String {
     shown
 }
 
+/// The words of others as [`one_line`] makes a line of them, without those that may be credentials.
+///
+/// They are left out before the line is cut: the beginning of one may look like any word.
+#[must_use]
+pub fn line_without_tokens(text: &str, most: usize) -> String {
+    /// How much more is looked at, in lines.
+    const BEFORE: usize = 8;
+    one_line(
+        &without_tokens(&one_line(text, most.saturating_mul(BEFORE))),
+        most,
+    )
+}
+
 const PUNCTUATION: &[char] = &[
     '"', '\'', '`', '(', ')', '[', ']', '{', '}', '<', '>', ',', ';', ':', '.', '!', '?',
 ];
@@ -221,6 +234,14 @@ mod tests {
         ] {
             assert_eq!(without_tokens(text), shown);
         }
+    }
+
+    #[test]
+    fn a_credential_at_the_end_of_a_line_is_left_out_and_not_cut() {
+        let text = "the key is wrong:\nabcdefgh12345678";
+        assert_eq!(line_without_tokens(text, 26), "the key is wrong: …");
+        assert_eq!(line_without_tokens(text, 5), "the k…");
+        assert_eq!(line_without_tokens("plain words", 80), "plain words");
     }
 
     #[test]

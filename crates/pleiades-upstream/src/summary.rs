@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use pleiades_core::error::Error;
-use pleiades_core::text::{is_hidden, one_line, without_tokens};
+use pleiades_core::text::{is_hidden, line_without_tokens, one_line};
 use pleiades_core::www_authenticate::Challenge;
 
 /// Longest line that is shown, in characters.
@@ -33,7 +33,7 @@ pub(crate) struct ResponseSummary {
 impl ResponseSummary {
     pub(crate) fn of(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let kind = content_type(headers);
-        let line = without_tokens(&one_line(&first_words(&kind, body), LONGEST));
+        let line = line_without_tokens(&first_words(&kind, body), LONGEST);
         Self {
             status,
             kind,
@@ -49,7 +49,7 @@ impl ResponseSummary {
         let words: Vec<String> = words
             .into_iter()
             .flatten()
-            .map(|words| without_tokens(&one_line(words, LONGEST)))
+            .map(|words| line_without_tokens(words, LONGEST))
             .collect();
         self.challenge = (!words.is_empty()).then(|| words.join(": "));
         self

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use pleiades_core::error::{Code, Error};
-use pleiades_core::text::{one_line, without_tokens};
+use pleiades_core::text::line_without_tokens;
 
 /// Longest line that is kept, in characters.
 const LONGEST: usize = 240;
@@ -28,7 +28,7 @@ impl ProcessEnd {
     /// A line of stderr; the last one that is not empty is kept, without what may be a credential: programs repeat
     /// theirs when it is refused.
     pub(crate) fn line(&self, line: &str) {
-        let line = without_tokens(&one_line(line, LONGEST));
+        let line = line_without_tokens(line, LONGEST);
         if !line.is_empty() {
             self.exit.lock().line = Some(line);
         }

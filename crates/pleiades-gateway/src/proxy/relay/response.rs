@@ -11,7 +11,7 @@ use super::{headers, state::RelayState};
 use crate::exchange::{self, Exchange};
 use crate::proxy::{context::Context, respond::SESSION, services::GatewayServices};
 use pleiades_core::error::{Code, Error};
-use pleiades_core::text::{one_line, without_tokens};
+use pleiades_core::text::line_without_tokens;
 use pleiades_credential::oauth::{self, Challenge};
 use pleiades_upstream::challenge;
 
@@ -129,7 +129,7 @@ fn refused(challenge: &Challenge, header: Option<String>) -> Error {
     );
     let mut cause = format!("status {}", challenge.status);
     for words in [&challenge.error, &challenge.description].into_iter().flatten() {
-        cause = format!("{cause}: {}", without_tokens(&one_line(words, 160)));
+        cause = format!("{cause}: {}", line_without_tokens(words, 160));
     }
     error.refusal = Some(Box::new((challenge.status, header)));
     error.because(cause)

@@ -188,9 +188,12 @@ fn is_error(result: &Value) -> bool {
     result.get("isError").and_then(Value::as_bool) == Some(true)
 }
 
-/// The failure that a result of the gateway's own tells: by the code that it names, else by its status.
+/// The failure that a result of the gateway's own tells: by the code that it names, else by its status. Of a tool
+/// whose results have a schema it stands beside them.
 fn failure(result: &Value) -> Option<CommandError> {
-    let answer = result.get("structuredContent").filter(|_| is_error(result))?;
+    let beside = result.pointer("/_meta/pleiades~1answer");
+    let answer = beside.or_else(|| result.get("structuredContent"));
+    let answer = answer.filter(|_| is_error(result))?;
     // What a provider answers has none.
     answer.get("telemetryId")?;
     let status = answer.get("status")?.as_str()?;
@@ -235,6 +238,10 @@ mod tests {
             Some(exit::UNAVAILABLE)
         );
         assert_eq!(code("unknown_tool", json!({ "nearest": [] })), Some(exit::USAGE));
+        let answer =
+            json!({ "status": "rate_limited", "text": "x", "data": { "code": "busy" }, "telemetryId": "1" });
+        let beside = json!({ "isError": true, "content": [], "_meta": { "pleiades/answer": answer } });
+        assert_eq!(failure(&beside).map(|error| error.exit), Some(exit::TEMPORARY));
     }
 
     #[test]

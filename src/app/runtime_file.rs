@@ -2,8 +2,9 @@
 //! it listens. Commands ask that process, instead of starting what it has started already.
 //!
 //! `{runtime folder}/pleiades/{SHA-256 of the settings' path}.json`. The runtime folder is
-//! `$XDG_RUNTIME_DIR`, else `pleiades-{uid}` in the folder of temporary files. Nothing is believed that
-//! another user could have put there, and no number of a process that another one has taken over since.
+//! `$XDG_RUNTIME_DIR` where that is ours, else `pleiades-{uid}` in the folder of temporary files. Nothing is
+//! believed that another user could have put there, and no number of a process that another one has taken
+//! over since.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -92,7 +93,7 @@ impl RuntimeFile {
     pub(crate) fn of(loaded: &LoadedSettings, overrides: &Overrides) -> Self {
         let providers = &loaded.settings.providers;
         let identity = identity(loaded.file.as_deref(), providers, overrides.providers.is_some());
-        let given = runtime_folder().filter(|folder| folder.is_dir());
+        let given = runtime_folder().filter(|folder| is_ours(folder));
         let is_own = given.is_none();
         let runtime =
             given.unwrap_or_else(|| std::env::temp_dir().join(format!("pleiades-{}", geteuid().as_raw())));
@@ -177,6 +178,14 @@ fn identity(file: Option<&Path>, providers: &Path, is_override: bool) -> Vec<u8>
         identity.extend_from_slice(&providers);
     }
     identity
+}
+
+/// Whether only this user puts into a folder.
+///
+/// One that is given may be another user's (`sudo -E`, `su`), who could exchange what is below it while it is read.
+fn is_ours(folder: &Path) -> bool {
+    fs::symlink_metadata(folder)
+        .is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o022 == 0)
 }
 
 /// Refuses a folder that is a link, another user's, or open to others.
@@ -371,6 +380,23 @@ mod tests {
         fs::rename(file.path(), &real).unwrap();
         symlink(&real, file.path()).unwrap();
         assert!(file.running().is_none(), "a link");
+    }
+
+    #[test]
+    fn a_runtime_folder_that_others_may_change_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+        assert!(is_ours(folder.path()));
+        mode(0o755);
+        assert!(is_ours(folder.path()));
+        for open in [0o777, 0o1777, 0o775] {
+            mode(open);
+            assert!(!is_ours(folder.path()), "{open:o}");
+        }
+        mode(0o700);
+        let link = folder.path().join("link");
+        symlink(folder.path(), &link).unwrap();
+        assert!(!is_ours(&link) && !is_ours(&folder.path().join("none")));
     }
 
     #[test]

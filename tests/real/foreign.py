@@ -123,14 +123,13 @@ def as_cloned():
         env = {"XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home}
         with Process("cloned", command, env, cwd=ROOT) as gateway:
             until("the gateway to listen", lambda: gateway.check_alive() or listens(port))
-            # npx may fetch the server first.
-            until("everything to answer", lambda: is_ready(admin), guard=5 * GUARD)
-            meta_view("ts1", f"http://127.0.0.1:{port}/mcp/everything", "everything")
+            until("the demo to answer", lambda: is_ready(admin))
+            meta_view("ts1", f"http://127.0.0.1:{port}/mcp/demo", "demo")
 
 
 def is_ready(admin):
     rows = json.loads(fetch(f"http://127.0.0.1:{admin}/providers").text)["providers"]
-    return next(row for row in rows if row["id"] == "everything")["state"] == "ready"
+    return next(row for row in rows if row["id"] == "demo")["state"] == "ready"
 
 
 def checks():

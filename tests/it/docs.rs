@@ -13,9 +13,17 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// The stable names of `error::Code`, read from its source: what is compiled cannot be listed.
+/// The stable names of `error::Code`.
 fn codes() -> Vec<String> {
-    let source = read("crates/pleiades-core/src/error.rs");
+    let found = names_of("crates/pleiades-core/src/error.rs");
+    assert!(found.len() > 30, "the table of names was found");
+    found
+}
+
+/// The names that `as_str` gives the variants of a file's first type with one, read from its source: what is
+/// compiled cannot be listed.
+fn names_of(path: &str) -> Vec<String> {
+    let source = read(path);
     let table = source
         .split_once("fn as_str")
         .unwrap()
@@ -23,7 +31,7 @@ fn codes() -> Vec<String> {
         .split_once("\n    }\n")
         .unwrap()
         .0;
-    let found: Vec<String> = table
+    table
         .lines()
         .filter_map(|line| {
             line.trim()
@@ -32,9 +40,7 @@ fn codes() -> Vec<String> {
                 .nth(1)
                 .map(str::to_owned)
         })
-        .collect();
-    assert!(found.len() > 30, "the table of names was found");
-    found
+        .collect()
 }
 
 /// Numbers that only other generations or peers make us answer with; no code of ours has them alone.
@@ -232,9 +238,30 @@ fn every_value_of_a_closed_label_is_documented() {
 }
 
 #[test]
-fn rules_and_states_of_limits_are_label_values() {
-    for rule in pleiades_core::limit::Rule::ALL {
-        assert!(names::RULES.contains(&rule.as_str()), "{}", rule.as_str());
+fn every_rule_of_limits_is_listed_and_a_label_value() {
+    let listed = pleiades_core::limit::Rule::ALL.map(pleiades_core::limit::Rule::as_str);
+    let named = names_of("crates/pleiades-core/src/limit/mod.rs");
+    assert_eq!(named, listed, "`Rule::ALL` names every rule");
+    for rule in listed {
+        assert!(names::RULES.contains(&rule), "{rule}");
+    }
+}
+
+#[test]
+fn decisions_are_numbered_one_after_the_other_and_headed_alike() {
+    let entries = fs::read_dir(source::root().join("docs/decisions")).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    for (at, name) in names.iter().enumerate() {
+        let number = format!("{:04}", at + 1);
+        assert!(
+            name.starts_with(&format!("{number}-")),
+            "{name} is decision {number}"
+        );
+        let page = read(&format!("docs/decisions/{name}"));
+        assert!(page.starts_with(&format!("# {number}: ")), "{name}: its heading");
     }
 }
 

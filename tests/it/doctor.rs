@@ -160,12 +160,10 @@ async fn a_refused_key_is_the_fault_of_the_credential_and_never_printed() {
         (Some(69), &json!("failed")),
         "{report}"
     );
-    assert!(
-        step(&report, "credential")["cure"]
-            .as_str()
-            .unwrap()
-            .contains("`auth`")
-    );
+    let refused = step(&report, "credential");
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.contains("`auth.api_key.value`"), "{detail}");
+    assert!(refused["cure"].as_str().unwrap().contains("`auth`"), "{refused}");
     assert!(!report.to_string().contains("hunter2"), "{report}");
     let (code, out, err) = run(command(folder.path(), &["doctor", "one"])).await;
     assert_eq!(code, Some(69), "without the variable");

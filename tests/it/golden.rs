@@ -1,6 +1,6 @@
 //! Golden pairs: `NAME.yaml` beside `NAME.err` (what `check` prints) or `NAME.snap` (what was read).
 //!
-//! `PLEIADES_GOLDEN=rewrite cargo test golden` writes what is printed; review the difference.
+//! `PLEIADES_GOLDEN=rewrite cargo test --locked --test it golden` writes what is printed; review the difference.
 
 use std::{
     collections::BTreeSet,

@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use serde_json::{Value, json};
 
+use pleiades_credential::manager::Reason;
+
 use crate::world::authorization::{Authority, EndpointFault, field};
 use crate::world::browser::Browser;
 use crate::world::client::GENERATIONS;
@@ -297,5 +299,5 @@ async fn a_consent_that_gave_nothing_to_renew_with_says_so_at_its_end() {
         text(&over).contains("gave no refresh token") && link(&over).is_some(),
         "{over}"
     );
-    assert!(!text(&over).contains("ended the connection"), "{over}");
+    assert!(!text(&over).contains(Reason::Refused.sentence()), "{over}");
 }

@@ -45,6 +45,8 @@ PROGRAMS = {"cargo", "curl", "jq", "kill", "npx", "openssl", "printf", "sha256su
 PROGRAMS |= {"vault kv", "vault token", "vault write"}
 # Pages whose readers have accounts of `mail`.
 CONNECTED = {"docs/ACCOUNTS.md", "docs/CREDENTIALS.md"}
+# Pages whose readers have the files that another page shows.
+PREPARED = {"docs/OPERATING.md": "docs/DEPLOYING.md"}
 # What is typed where a command asks.
 ANSWERS = {b"[y/N] ": b"y\n", b"(Enter: as it is): ": b"\n"}
 ASSIGNED = re.compile(r"[A-Z_]+=")
@@ -398,19 +400,26 @@ def read(page, everything):
     with Reader(page, everything) as reader:
         if page in CONNECTED:
             reader.connect("ada@example.com", "ada@example.org")
+        for block in blocks(PREPARED[page]) if page in PREPARED else []:
+            keep(block, reader)
         for block in found:
-            named = re.match(r"# (\S+\.(?:yaml|conf|service))\n", block.text)
-            if named:
-                reader.write(named[1], block.text)
-            if named and named[1].endswith(".service"):
-                (reader.home / "pleiades.service").write_text(reader.here(block.text))
+            keep(block, reader)
             if block.language == "sh" and any(bare(line) not in reader.listed for line in block.text.splitlines()):
                 yield title(block), lambda block=block: reader.run(block)
                 if (page, bare(block.text.splitlines()[0])) == ("docs/OPERATING.md", "systemctl start pleiades"):
-                    yield "a team behind nginx, as OPERATING.md shows both: people log in and connect", lambda: team(reader)
+                    yield "a team behind nginx, as OPERATING.md and DEPLOYING.md show both: people log in and connect", lambda: team(reader)
         for command in commands:
             block = Block(page, "in the text", "sh", command)
             yield title(block), lambda block=block: reader.run(block)
+
+
+def keep(block, reader):
+    """Writes a block that names its file in its first line."""
+    named = re.match(r"# (\S+\.(?:yaml|conf|service))\n", block.text)
+    if named:
+        reader.write(named[1], block.text)
+    if named and named[1].endswith(".service"):
+        (reader.home / "pleiades.service").write_text(reader.here(block.text))
 
 
 def is_command(span):

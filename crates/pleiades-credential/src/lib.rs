@@ -45,8 +45,13 @@ pub use signature::{ClientCredentialsTokens, NoClientCredentials};
 pub enum ProviderAuth {
     /// Not at all.
     None,
-    /// One key for all callers.
-    ApiKey(Arc<Signature>),
+    /// One credential for all callers, which the descriptor holds.
+    ApiKey {
+        /// The field of the descriptor that holds it, for whoever has to correct it.
+        field: &'static str,
+        /// The headers that carry it.
+        signature: Arc<Signature>,
+    },
     /// The caller brings a key on each request.
     ClientKey(Arc<ClientKey>),
     /// Every user connects accounts of their own; the manager hands out their signatures.
@@ -107,7 +112,9 @@ impl ProviderAuth {
         static UNSIGNED: LazyLock<Arc<Signature>> = LazyLock::new(Arc::default);
         match self {
             Self::None => Ok(Arc::clone(&UNSIGNED)),
-            Self::ApiKey(signature) | Self::ClientCredentials(_, signature) => Ok(Arc::clone(signature)),
+            Self::ApiKey { signature, .. } | Self::ClientCredentials(_, signature) => {
+                Ok(Arc::clone(signature))
+            }
             Self::ClientKey(key) => key.sign(caller_keys).ok_or_else(|| key.missing()),
             Self::OAuth(_) => Err(MissingKey {
                 headers: Vec::new(),
@@ -119,7 +126,10 @@ impl ProviderAuth {
     /// Whether every caller is signed alike, so that lists and sessions can be shared.
     #[must_use]
     pub const fn is_shared(&self) -> bool {
-        !matches!(self, Self::ClientKey(_) | Self::OAuth(_))
+        match self {
+            Self::None | Self::ApiKey { .. } | Self::ClientCredentials(..) => true,
+            Self::ClientKey(_) | Self::OAuth(_) => false,
+        }
     }
 
     /// The connection whose accounts callers use.
@@ -127,7 +137,7 @@ impl ProviderAuth {
     pub const fn connection(&self) -> Option<&Arc<Connection>> {
         match self {
             Self::OAuth(connection) => Some(connection),
-            Self::None | Self::ApiKey(_) | Self::ClientKey(_) | Self::ClientCredentials(..) => None,
+            Self::None | Self::ApiKey { .. } | Self::ClientKey(_) | Self::ClientCredentials(..) => None,
         }
     }
 
@@ -135,7 +145,7 @@ impl ProviderAuth {
     pub fn key_headers(&self) -> impl Iterator<Item = &HeaderName> {
         let key = match self {
             Self::ClientKey(key) => Some(key),
-            Self::None | Self::ApiKey(_) | Self::OAuth(_) | Self::ClientCredentials(..) => None,
+            Self::None | Self::ApiKey { .. } | Self::OAuth(_) | Self::ClientCredentials(..) => None,
         };
         key.into_iter().flat_map(|key| {
             key.headers

@@ -112,7 +112,10 @@ fn unsigned_and_api_key_hand_out_one_shared_value() {
     ));
     let name = HeaderName::from_static("x-key");
     let keyed = Signature::of_header(name, &Secret::new("k")).unwrap();
-    let keyed = ProviderAuth::ApiKey(Arc::new(keyed));
+    let keyed = ProviderAuth::ApiKey {
+        field: "auth.api_key.value",
+        signature: Arc::new(keyed),
+    };
     let first = keyed.sign(&CallerKeys::default()).unwrap();
     assert!(Arc::ptr_eq(&first, &keyed.sign(&CallerKeys::default()).unwrap()));
     assert!(keyed.is_shared() && unsigned.is_shared() && !need(key()).is_shared());

@@ -65,6 +65,18 @@ pub enum RateScope {
     Tool,
 }
 
+impl RateScope {
+    /// Whether a request on the relay says which bucket is its own: the relay reads heads alone, never a body.
+    /// Where it does not, the rule closes the relay, since it could not hold there.
+    #[must_use]
+    pub const fn is_known_to_relay(self) -> bool {
+        match self {
+            Self::Caller | Self::Tenant | Self::Account | Self::Provider => true,
+            Self::Tool => false,
+        }
+    }
+}
+
 /// A circuit breaker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

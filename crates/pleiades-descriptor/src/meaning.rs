@@ -7,8 +7,12 @@ mod upstream;
 
 use std::path::Path;
 
+use serde::Deserialize;
+use serde::de::{IntoDeserializer, value::Error as ValueError};
+
 use super::{
     ReadContext,
+    limits::RateScope,
     reference::join,
     report::{Report, say},
     yaml::{Node, Pos},
@@ -121,10 +125,16 @@ fn first_tool_rule(root: &Node) -> Option<(Pos, String)> {
         .unwrap_or_default();
     let position = rules
         .iter()
-        .position(|rule| rule.text_at(&["per"]) == Some("tool"))?;
+        .position(|rule| rule.text_at(&["per"]).is_some_and(is_beyond_relay))?;
     let at = rules
         .get(position)
         .and_then(|rule| rule.at_path(&["per"]))
         .map(|node| node.at)?;
     Some((at, format!("limits.rate.{position}.per")))
+}
+
+/// Whether it is the name of a dimension that the relay cannot tell. Any other word is a fault of its own.
+fn is_beyond_relay(per: &str) -> bool {
+    let scope: Result<RateScope, ValueError> = RateScope::deserialize(per.into_deserializer());
+    scope.is_ok_and(|scope| !scope.is_known_to_relay())
 }

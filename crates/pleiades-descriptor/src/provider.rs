@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     auth::Auth,
-    limits::{Limits, RateScope},
+    limits::Limits,
     policy::{Allow, Arguments, Consent, Price, RelayMode, Tools},
     scalar::{Globs, Span},
     upstream::Upstream,
@@ -76,13 +76,13 @@ impl Descriptor {
         self.title.as_deref().unwrap_or(&self.id)
     }
 
-    /// Whether a rule on tools exists, which the relay could not hold.
+    /// Whether a rule exists that the relay could not hold: on tools, or by what only a message says.
     #[must_use]
     pub fn has_tool_rules(&self) -> bool {
         self.tools.is_restrictive()
             || self.consent.is_some()
             || self.arguments != Arguments::default()
-            || self.limits.rate.iter().any(|rate| rate.per == RateScope::Tool)
+            || self.limits.rate.iter().any(|rate| !rate.per.is_known_to_relay())
     }
 }
 

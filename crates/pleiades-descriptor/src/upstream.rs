@@ -32,7 +32,8 @@ pub struct Upstream {
     /// Revision of MCP to speak; `auto` detects what the provider speaks. `sse` is the transport of
     /// 2024-11-05 over a `url`, in whichever revision the provider settles on.
     pub protocol: Protocol,
-    /// Headers put on every request to a `url`. Not allowed: hop-by-hop headers, `host`,
+    /// Headers put on every request to a `url`. The views send `User-Agent: pleiades/<version>`, the relay
+    /// none; a `user-agent` here takes its place at both. Not allowed: hop-by-hop headers, `host`,
     /// `content-length`, `mcp-*`.
     #[schemars(with = "BTreeMap<String, String>")]
     pub headers: BTreeMap<String, Secret>,

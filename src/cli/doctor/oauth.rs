@@ -15,7 +15,7 @@ use pleiades_core::time::{rfc3339, unix_now};
 use pleiades_core::web::{Prober, SendError};
 use pleiades_credential::broker::ClientChoice;
 use pleiades_credential::connection::{GrantType, Pkce};
-use pleiades_credential::manager::{Account, AccountQuery, GrantError, RefreshOutcome};
+use pleiades_credential::manager::{Account, AccountQuery, GrantError, Reason, RefreshOutcome};
 use pleiades_credential::oauth::{self, AuthServer, Challenge, OAuthErrorKind};
 use pleiades_credential::record::{AccountRecord, AccountState, EndReason, TokenRefusal};
 use pleiades_credential::vault::{self, Fault, Path, Wrote};
@@ -528,7 +528,7 @@ impl LoginCheck<'_> {
                                 self.connecting(&record, &refusal).unwrap_or(connect),
                             ),
                             None => {
-                                let why = "the provider has ended the connection";
+                                let why = Reason::Refused.sentence();
                                 StepFailure::new(Code::TokenExpired, why, connect)
                             }
                         },

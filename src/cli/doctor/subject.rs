@@ -69,7 +69,7 @@ impl Subject {
             ProviderAuth::OAuth(connection) | ProviderAuth::ClientCredentials(connection, _) => {
                 Some(Arc::clone(connection))
             }
-            ProviderAuth::None | ProviderAuth::ApiKey(_) | ProviderAuth::ClientKey(_) => None,
+            ProviderAuth::None | ProviderAuth::ApiKey { .. } | ProviderAuth::ClientKey(_) => None,
         };
         let principal = &app.services().principal;
         Ok(Self {
@@ -402,10 +402,10 @@ fn credential(
 ) -> (Credential, Arc<pleiades_credential::Signature>) {
     match (need, need.sign(brought)) {
         (ProviderAuth::None, signed) => (Credential::Unneeded, signed.unwrap_or_default()),
-        (ProviderAuth::ApiKey(signature), signed) => {
+        (ProviderAuth::ApiKey { field, signature }, signed) => {
             let now = signature.now();
             let header = now.headers.first().map_or("", |(name, _)| name.as_str());
-            let origin = format!("the key in `{header}`");
+            let origin = format!("the credential of `{field}` in the header `{header}`");
             (Credential::Given(origin), signed.unwrap_or_default())
         }
         (ProviderAuth::OAuth(_) | ProviderAuth::ClientCredentials(..), _) => {

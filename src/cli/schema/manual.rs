@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// Says where the page comes from.
 const HEAD: &str = "# Configuration\n\n\
-    <!-- Generated from the types by `PLEIADES_GOLDEN=rewrite cargo test --test it golden`; do not edit. -->\n\n\
+    <!-- Generated from the types by `PLEIADES_GOLDEN=rewrite cargo test --locked --test it golden`; do not edit. -->\n\n\
     Every field of a descriptor (one YAML file a provider, in the folder `providers`) and of the settings\n\
     (`pleiades.yaml`). Generated from the schemas in `schemas/`, which are generated from the types; a field that is\n\
     not built yet is refused, never ignored.\n";

@@ -93,7 +93,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// Every rule, for tables of labels.
+    /// Every rule, for tables of labels. A test compares it with [`Rule::as_str`].
     pub const ALL: [Self; 7] = [
         Self::RateCaller,
         Self::RateTenant,

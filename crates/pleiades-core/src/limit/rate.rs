@@ -71,7 +71,12 @@ impl Limiter {
             Per::Tenant => self.hasher.hash_one(who.tenant),
             Per::Account => who.account.map_or(0, |account| self.hasher.hash_one(account)),
             Per::Provider => 0,
-            Per::Tool => self.hasher.hash_one(who.tool?),
+            // Neither a list nor a resource is of a tool; the relay, which does not know the tool, is
+            // closed by such a rule (`RateScope::is_known_to_relay`).
+            Per::Tool => match who.tool {
+                Some(tool) => self.hasher.hash_one(tool),
+                None => return None,
+            },
         };
         let crowded = self.keys.live.load(Relaxed) >= EXACT;
         Some(if crowded { key % COARSE } else { key })

@@ -228,7 +228,10 @@ fn need(
             let value = Secret::new(format!("{}{}", key.prefix(), key.value.expose()));
             let signature = Signature::of_header(name, &value)
                 .map_err(|_error| "auth.api_key.value: cannot stand in a header".to_owned())?;
-            Ok(ProviderAuth::ApiKey(Arc::new(signature)))
+            Ok(ProviderAuth::ApiKey {
+                field: "auth.api_key.value",
+                signature: Arc::new(signature),
+            })
         }
         Auth::ClientKey(key) => client_key(key),
         Auth::Oauth(oauth) => {
@@ -375,5 +378,41 @@ fn limits(declared: &pleiades_descriptor::Limits) -> Rules {
             within: breaker.within.get(),
             open_for: breaker.open_for.get(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pleiades_core::limit::{Gate, Rule};
+    use pleiades_descriptor::RateScope;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_rate_rule_holds_for_requests_on_the_relay_or_closes_it() {
+        let names = Rule::ALL.into_iter().map(Rule::as_str);
+        let names: Vec<&str> = names.filter_map(|name| name.strip_prefix("rate_")).collect();
+        assert!(names.len() >= 5, "{names:?}");
+        for name in names {
+            let scope: RateScope = serde_json::from_value(json!(name)).unwrap();
+            let declared: Descriptor = serde_json::from_value(json!({
+                "id": "one",
+                "upstream": { "url": "https://one.example/mcp" },
+                "auth": { "none": {} },
+                "limits": { "rate": [{ "per": name, "requests": 1, "every": "1h" }] },
+            }))
+            .unwrap();
+            let context = CompileContext::for_inspection(true);
+            let draft = compile(Path::new("one.yaml"), &declared, &context).unwrap();
+            let gate = Arc::new(Gate::new(&draft.limits));
+            // As the relay lets requests in: it knows no tool.
+            let mut entered = [(); 2]
+                .map(|()| gate.enter("ann", "acme", None, None).is_ok())
+                .into_iter();
+            let holds = entered.next() == Some(true) && entered.next() == Some(false);
+            assert_eq!(scope.is_known_to_relay(), holds, "{name}");
+            assert_eq!(matches!(draft.relay, RelayAccess::Open), holds, "{name}");
+        }
     }
 }

@@ -17,7 +17,7 @@ impl Connections for Catalog {
         let snapshot = self.snapshot();
         let all = snapshot.providers.values().filter_map(|it| match &it.need {
             ProviderAuth::OAuth(own) | ProviderAuth::ClientCredentials(own, _) => Some(own),
-            ProviderAuth::None | ProviderAuth::ApiKey(_) | ProviderAuth::ClientKey(_) => None,
+            ProviderAuth::None | ProviderAuth::ApiKey { .. } | ProviderAuth::ClientKey(_) => None,
         });
         let mut found: Vec<_> = all.filter(|own| *own.name == *connection).cloned().collect();
         if found.is_empty() {
@@ -35,7 +35,7 @@ impl Connections for Catalog {
         };
         match &loaded.need {
             ProviderAuth::OAuth(own) | ProviderAuth::ClientCredentials(own, _) => Some(Arc::clone(own)),
-            ProviderAuth::None | ProviderAuth::ApiKey(_) | ProviderAuth::ClientKey(_) => None,
+            ProviderAuth::None | ProviderAuth::ApiKey { .. } | ProviderAuth::ClientKey(_) => None,
         }
     }
 }

@@ -82,7 +82,7 @@ impl DigestBuilder {
     fn need(&mut self, need: &ProviderAuth) {
         match need {
             ProviderAuth::None => self.add(b"none"),
-            ProviderAuth::ApiKey(signature) => {
+            ProviderAuth::ApiKey { signature, .. } => {
                 self.add(b"api_key");
                 self.headers(&signature.now().headers);
             }

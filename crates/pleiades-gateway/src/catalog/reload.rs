@@ -260,7 +260,7 @@ impl Loader {
                     format!("each caller brings a key in the header {}", headers.join(" or "))
                 }
                 ProviderAuth::OAuth(_) => "nobody has connected an account yet".to_owned(),
-                ProviderAuth::None | ProviderAuth::ApiKey(_) | ProviderAuth::ClientCredentials(..) => {
+                ProviderAuth::None | ProviderAuth::ApiKey { .. } | ProviderAuth::ClientCredentials(..) => {
                     "it has no credential".to_owned()
                 }
             };

@@ -262,7 +262,9 @@ impl DiscoveryService {
             return;
         }
         let is_credential = state == State::Degraded && code.is_some_and(Code::is_of_credentials);
-        let doctor = format!("run `pleiades doctor {}`: it says which step fails", provider.id);
+        let own = is_credential.then(|| credential_cure(&provider.need)).flatten();
+        let cure =
+            own.unwrap_or_else(|| format!("run `pleiades doctor {}`: it says which step fails", provider.id));
         let changed = ProviderChanged {
             provider: &provider.id,
             state: state.as_str(),
@@ -270,10 +272,7 @@ impl DiscoveryService {
             tools: provider.live.shared.load().tools.len(),
             outcome: code.map(Code::as_str),
             error: reason.as_deref(),
-            cure: match is_credential.then(|| credential_cure(&provider.need)).flatten() {
-                Some(cure) => Some(cure),
-                None => Some(doctor.as_str()),
-            },
+            cure: Some(&cure),
         };
         changed.emit();
     }
@@ -323,13 +322,13 @@ impl DiscoveryService {
 }
 
 /// What whoever runs the gateway can do about a credential of its own that does not serve.
-const fn credential_cure(need: &ProviderAuth) -> Option<&'static str> {
+fn credential_cure(need: &ProviderAuth) -> Option<String> {
     match need {
-        ProviderAuth::ApiKey(_) => Some("correct `auth.api_key.value`, or what it refers to"),
+        ProviderAuth::ApiKey { field, .. } => Some(format!("correct `{field}`, or what it refers to")),
         ProviderAuth::ClientCredentials(..) => {
-            Some("correct `client_id` and `client_secret` of `auth.client_credentials`")
+            Some("correct `client_id` and `client_secret` of `auth.client_credentials`".to_owned())
         }
-        ProviderAuth::None => Some("the provider wants a credential: declare it under `auth`"),
+        ProviderAuth::None => Some("the provider wants a credential: declare it under `auth`".to_owned()),
         ProviderAuth::ClientKey(_) | ProviderAuth::OAuth(_) => None,
     }
 }

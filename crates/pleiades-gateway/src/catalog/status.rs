@@ -90,7 +90,7 @@ fn full_state(
 fn accounts(provider: &Provider, tokens: &dyn ClientCredentialsTokens) -> Vec<(AccountState, usize)> {
     let connection = match &provider.need {
         ProviderAuth::OAuth(connection) | ProviderAuth::ClientCredentials(connection, _) => connection,
-        ProviderAuth::None | ProviderAuth::ApiKey(_) | ProviderAuth::ClientKey(_) => return Vec::new(),
+        ProviderAuth::None | ProviderAuth::ApiKey { .. } | ProviderAuth::ClientKey(_) => return Vec::new(),
     };
     tokens.accounts(&connection.name)
 }

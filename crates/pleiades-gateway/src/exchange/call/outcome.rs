@@ -81,7 +81,9 @@ pub(crate) fn limited(title: &str, refusal: &LimitRefusal) -> Error {
             Code::BreakerOpen,
             "it failed repeatedly and is left alone for a while",
         ),
-        _ => (Code::RateLimited, "the rate limit is reached"),
+        Rule::RateCaller | Rule::RateTenant | Rule::RateAccount | Rule::RateProvider | Rule::RateTool => {
+            (Code::RateLimited, "the rate limit is reached")
+        }
     };
     Error::new(
         code,

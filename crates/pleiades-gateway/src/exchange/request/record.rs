@@ -77,7 +77,7 @@ struct RecordedFacts {
 /// How a provider is signed in at with a credential of the descriptor itself.
 pub(crate) fn own_signature(need: &ProviderAuth) -> Option<&Arc<Signature>> {
     match need {
-        ProviderAuth::ApiKey(own) | ProviderAuth::ClientCredentials(_, own) => Some(own),
+        ProviderAuth::ApiKey { signature: own, .. } | ProviderAuth::ClientCredentials(_, own) => Some(own),
         ProviderAuth::None | ProviderAuth::ClientKey(_) | ProviderAuth::OAuth(_) => None,
     }
 }
@@ -190,7 +190,10 @@ mod tests {
             (record.cause.unwrap(), record.is_operators)
         };
         let cleaned = "status 401: no key … here".to_owned();
-        let own = ProviderAuth::ApiKey(Arc::clone(&signature));
+        let own = ProviderAuth::ApiKey {
+            field: "auth.api_key.value",
+            signature: Arc::clone(&signature),
+        };
         assert_eq!(shown(Some(&own), None), (cleaned.clone(), true));
         assert_eq!(shown(None, Some(&signature)), (cleaned, false));
     }

@@ -74,7 +74,10 @@ impl CredentialLookup<'_> {
     ) -> Result<RelayCredential, Error> {
         let (signature, account) = match &self.provider.need {
             ProviderAuth::OAuth(connection) => self.grant_account(connection, headers, session).await?,
-            need => {
+            need @ (ProviderAuth::None
+            | ProviderAuth::ApiKey { .. }
+            | ProviderAuth::ClientKey(_)
+            | ProviderAuth::ClientCredentials(..)) => {
                 let own = need
                     .key_headers()
                     .filter_map(|name| Some((name.clone(), headers.get(name)?.clone())));

@@ -218,10 +218,8 @@ async fn the_page_after_a_second_account_asks_which_one_is_used_and_changes_noth
     assert!(browser.post(action.as_str(), &made_up).await.status >= 400);
     // The callback counts once, but the question is still there.
     let again = browser.get(page.url.as_str()).await;
-    assert_eq!(again.status, 410, "{}", again.body);
-    // Sealed anew, it is of the same question.
-    let state = again.hidden("state");
-    let answer = [("state", state.as_str()), ("default", "new")];
+    assert_eq!(again.status, 410);
+    assert!(!again.hidden("state").is_empty(), "{}", again.body);
     assert_eq!(used().await, "ada");
     let chosen = browser.post(action.as_str(), &answer).await;
     assert_eq!(chosen.status, 200, "{}", chosen.body);

@@ -276,8 +276,9 @@ class Reader:
                 printed += part
                 if asked := next((end for end in ANSWERS if printed.endswith(end)), None):
                     os.write(master, ANSWERS[asked])
-        os.close(master)
+        # Closed earlier, it would hang up on a shell that is about to end.
         code = shell.wait()
+        os.close(master)
         guard.cancel()
         return code, self.there(seen(printed.decode(errors="replace")))
 

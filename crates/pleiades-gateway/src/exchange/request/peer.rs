@@ -81,7 +81,13 @@ impl Keys {
                     brought.environment.insert(name.clone(), Secret::new(value));
                 }
             }
-            _ => {}
+            (
+                _,
+                ProviderAuth::None
+                | ProviderAuth::ApiKey { .. }
+                | ProviderAuth::OAuth(_)
+                | ProviderAuth::ClientCredentials(..),
+            ) => {}
         }
         brought
     }

@@ -16,10 +16,12 @@ use pleiades_mcp::Revision;
 const DOCUMENT: &str = include_str!("../../docs/ERRORS.md");
 
 /// Kinds of codes by the titles of the document's parts.
-const KINDS: [(&str, &str); 6] = [
+const KINDS: [(&str, &str); 8] = [
     ("Errors of requests", "error"),
     ("Statuses of answers", "status"),
     ("Outcomes in log and metrics", "outcome"),
+    ("States and reasons", "state"),
+    ("Names in metrics", "label"),
     ("Numbers of JSON-RPC errors", "jsonrpc"),
     ("Other statuses of HTTP", "http"),
     ("Exit codes", "exit"),
@@ -41,6 +43,8 @@ pub struct Explanation {
     pub name: &'static str,
     /// What kind of code that is.
     pub kind: &'static str,
+    /// Of what the word is said, such as `of a renewal`: one word can have several meanings.
+    pub context: &'static str,
     /// Its lines, each with its head; the first says what happened.
     lines: Vec<(&'static str, &'static str)>,
 }
@@ -78,11 +82,22 @@ impl Explanation {
     /// Reads a section, given from behind the backtick of its heading.
     fn read(kind: &'static str, section: &'static str) -> Option<Self> {
         let (name, body) = section.split_once('`')?;
+        let (context, body) = body.split_once('\n')?;
+        let context = match (context.trim(), kind) {
+            ("", "error") => "of a request",
+            ("", "status") => "of an answer",
+            (context, _) => context,
+        };
         let lines = body
             .lines()
             .filter_map(|line| line.strip_prefix("**")?.split_once(":** "));
         let lines = lines.collect();
-        Some(Self { name, kind, lines })
+        Some(Self {
+            name,
+            kind,
+            context,
+            lines,
+        })
     }
 
     /// The line with this head.
@@ -107,6 +122,9 @@ impl Explanation {
         let mut put = |key: &str, value: Value| drop(page.insert(key.to_owned(), value));
         put("code", json!(self.name));
         put("kind", json!(self.kind));
+        if !self.context.is_empty() {
+            put("context", json!(self.context));
+        }
         put("means", json!(self.line("Means")));
         put("fault", json!(fault.map(|(_, name)| name)));
         put("do", json!(self.line("Do")));
@@ -133,6 +151,33 @@ impl Explanation {
         }
         Value::Object(page)
     }
+
+    /// The same with the other meanings of the word in `also`.
+    fn json_with(&self, others: &[&Self]) -> Value {
+        let mut page = self.json();
+        if let Value::Object(page) = &mut page
+            && !others.is_empty()
+        {
+            page.insert(
+                "also".to_owned(),
+                others.iter().map(|other| other.json()).collect(),
+            );
+        }
+        page
+    }
+
+    /// Prints it; as one of several meanings with its context.
+    fn print(&self, is_one_of_several: bool) {
+        for (head, line) in &self.lines {
+            match *head {
+                "Means" if is_one_of_several => {
+                    ui::out(format_args!("\n{BOLD}{}:{BOLD:#} {line}", self.context));
+                }
+                "Means" => ui::out(format_args!("\n{line}")),
+                head => ui::out(format_args!("\n{BOLD}{}{BOLD:#}: {line}", head.trim_matches('`'))),
+            }
+        }
+    }
 }
 
 pub(super) fn run(json: bool, code: Option<&str>) -> u8 {
@@ -149,7 +194,8 @@ pub(super) fn run(json: bool, code: Option<&str>) -> u8 {
     let negative = format!("-{name}");
     let pages = pages();
     let is_asked = |page: &&Explanation| page.name == name || (name.len() == 5 && page.name == negative);
-    let Some(page) = pages.iter().find(is_asked) else {
+    let asked_for: Vec<&Explanation> = pages.iter().filter(is_asked).collect();
+    let Some((first, others)) = asked_for.split_first() else {
         let names = near(&name, pages.iter().map(|page| page.name));
         let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
         ui::fail(format_args!(
@@ -164,18 +210,15 @@ pub(super) fn run(json: bool, code: Option<&str>) -> u8 {
         return exit::USAGE;
     };
     if json {
-        ui::out(page.json());
+        ui::out(first.json_with(others));
         return exit::OK;
     }
     ui::out(format_args!(
-        "{BOLD}{}{BOLD:#}  {DIM}{}{DIM:#}\n",
-        page.name, page.kind
+        "{BOLD}{}{BOLD:#}  {DIM}{}{DIM:#}",
+        first.name, first.kind
     ));
-    for (head, line) in &page.lines {
-        match *head {
-            "Means" => ui::out(line),
-            head => ui::out(format_args!("\n{BOLD}{}{BOLD:#}: {line}", head.trim_matches('`'))),
-        }
+    for page in &asked_for {
+        page.print(!others.is_empty());
     }
     exit::OK
 }
@@ -187,9 +230,12 @@ fn list(json: bool) {
         return;
     }
     let row = |page: &Explanation| {
-        [page.name, page.kind, page.line("Means").unwrap_or_default()]
-            .map(str::to_owned)
-            .to_vec()
+        let of = match page.context {
+            "" => page.kind.to_owned(),
+            context => format!("{} {context}", page.kind),
+        };
+        let means = page.line("Means").unwrap_or_default();
+        vec![page.name.to_owned(), of, means.to_owned()]
     };
     let rows: Vec<Vec<String>> = pages.iter().map(row).collect();
     for line in ui::table(&rows) {

@@ -857,3 +857,136 @@ async fn a_port_in_use_names_the_option_that_chooses_another() {
         assert!(text.contains(&format!("`{option}`")), "{text}");
     }
 }
+
+/// The lines of renewals that failed, at `warn`.
+fn warnings(world: &World) -> Vec<Value> {
+    let is_one = |line: &Value| line["message"] == "tokens could not be renewed" && line["level"] == "WARN";
+    world.log().into_iter().filter(is_one).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_whose_answer_is_lost_is_interrupted_in_answer_log_and_metric() {
+    let authority = Authority::start(&[REVISION]).await;
+    let world = people(&authority).start().await;
+    connect(&world).await;
+    is_cured(&world).await;
+    authority.fail("/token", EndpointFault::Loses, 1);
+    authority.expire();
+    assert_eq!(call(&world).await["data"]["reason"], "interrupted");
+    world
+        .until("a warning", || async { !warnings(&world).is_empty() })
+        .await;
+    let lines = warnings(&world);
+    assert_eq!(
+        (lines.len(), &lines[0]["outcome"]),
+        (1, &json!("interrupted")),
+        "{lines:#?}"
+    );
+    let whole = "--tenant default --user local --account ";
+    assert!(lines[0]["cure"].as_str().unwrap().contains(whole), "{lines:#?}");
+    let metrics = world.metrics().await;
+    let series = r#"pleiades_token_refresh_total{outcome="interrupted",provider="one"} 1"#;
+    assert!(metrics.contains(series), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_fails_again_for_the_same_cause_is_one_warning() {
+    let authority = Authority::start(&[REVISION]).await;
+    let world = people(&authority).start().await;
+    connect(&world).await;
+    is_cured(&world).await;
+    authority.fail("/token", EndpointFault::Says(503, json!({})), 1_000);
+    authority.expire();
+    let rounds = || async {
+        call(&world).await;
+        let metrics = world.metrics().await;
+        let series = r#"pleiades_token_refresh_total{outcome="transient",provider="one"} "#;
+        let count = metrics.lines().find_map(|line| line.strip_prefix(series));
+        count.is_some_and(|count| count.parse::<u32>().unwrap() >= 2)
+    };
+    world.until("two rounds", rounds).await;
+    let lines = warnings(&world);
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_of_the_descriptor_that_is_down_is_logged_with_host_and_port() {
+    let fake = FakeServer::start(&[REVISION]).await;
+    let away = format!("127.0.0.1:{}", free_port());
+    let auth = format!("auth: {{ oauth: {{ client_id: us, issuer: \"http://{away}\" }} }}\n");
+    let world = World::builder()
+        .provider_with("one", &fake, &auth)
+        .logged()
+        .start()
+        .await;
+    let answer = call(&world).await;
+    let url = answer["data"]["connect_url"].as_str().unwrap();
+    Browser::default().begin(url, &[]).await;
+    let failed = || {
+        world
+            .log()
+            .into_iter()
+            .find(|line| line["message"] == "a connection failed")
+    };
+    world.until("the line", || async { failed().is_some() }).await;
+    let line = failed().unwrap();
+    assert_eq!(
+        line["error"],
+        format!("{away}: Connection refused (os error 111)"),
+        "{line}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_client_is_a_warning_in_every_view_with_a_cure_for_a_client() {
+    let authority = Authority::start(&[REVISION]).await;
+    authority.fail(
+        "/token",
+        EndpointFault::Says(401, json!({ "error": "invalid_client" })),
+        1_000,
+    );
+    let fake = FakeServer::start(&[REVISION]).await;
+    let auth = format!(
+        "auth: {{ client_credentials: {{ client_id: us, client_secret: \"${{SECRET}}\", token_endpoint: \"{}/token\" }} }}\n",
+        authority.url
+    );
+    let world = World::builder()
+        .provider_with("one", &fake, &auth)
+        .env("SECRET", "secret");
+    let world = world.logged().start().await;
+    for view in ["mcp", "tools", "relay"] {
+        let name = if view == "mcp" { "use_one" } else { "echo" };
+        let asked = world
+            .http
+            .post(format!("{}/{view}/one", world.base))
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .header("mcp-protocol-version", REVISION)
+            .body(
+                json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+                        "params": { "name": name, "arguments": { "tool": "echo", "arguments": {} } } })
+                .to_string(),
+            );
+        let answer = asked.send().await.unwrap();
+        let request = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+        let line = world.line(&request).await;
+        assert_eq!(
+            (&line["outcome"], &line["level"]),
+            (&json!("upstream_auth"), &json!("WARN")),
+            "{line}"
+        );
+    }
+    let lines = warnings(&world);
+    assert!(!lines.is_empty());
+    for line in lines {
+        let cure = line["cure"].as_str().unwrap();
+        assert!(
+            cure.contains("`client_secret`") && !cure.contains("connecting again"),
+            "{line}"
+        );
+        assert!(
+            line["tokens.retry_at"].is_null(),
+            "nobody asks again by itself: {line}"
+        );
+    }
+}

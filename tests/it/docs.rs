@@ -5,6 +5,8 @@ use std::{fs, path::Path};
 use pleiades::cli::explain;
 use pleiades_core::error::Code;
 use pleiades_core::telemetry::names;
+use pleiades_credential::broker::ConnectErrorKind;
+use pleiades_credential::manager::Reason;
 use pleiades_gateway::facade::answer::AnswerStatus;
 
 use super::source;
@@ -78,9 +80,84 @@ fn every_outcome_and_every_number_has_a_page() {
     assert_eq!(pages, numbers);
 }
 
+/// The words that a field of the log, a label of a metric or a state can hold beside the codes of requests, with what
+/// they are said of. Clients are names of programs.
+fn words() -> Vec<(&'static str, &'static str)> {
+    let mut words = Vec::new();
+    let mut add = |context, of: &[&'static str]| words.extend(of.iter().map(|word| (*word, context)));
+    add("of a renewal", &names::REFRESHES);
+    add("of a reload", &names::RELOADS);
+    add("of the credential store", &names::VAULT_OUTCOMES);
+    add(
+        "as an operation on the credential store",
+        &names::VAULT_OPERATIONS,
+    );
+    add("of an account", &names::ACCOUNTS);
+    add("of a provider", &names::STATES);
+    add("of a limit", &names::RULES);
+    add("of a repair", &names::REPAIRS);
+    add(
+        "of a connection",
+        &ConnectErrorKind::ALL.map(ConnectErrorKind::as_str),
+    );
+    add("as a reason", &Reason::ALL.map(Reason::as_str));
+    add("of a view", &["meta", "tool", "relay"]);
+    add("of the shared state", &["unreachable"]);
+    add("of the start", &["short_key"]);
+    add("of a page", &[names::REFUSED]);
+    words
+}
+
 #[test]
-fn no_two_pages_have_the_same_name() {
-    let mut names: Vec<&str> = explain::pages().iter().map(|page| page.name).collect();
+fn every_word_of_an_outcome_a_state_and_a_label_has_a_page_for_each_of_its_meanings() {
+    let pages = explain::pages();
+    for (word, context) in words() {
+        let is_general = matches!(word, "ok" if context == "of the credential store") || word == names::OTHER;
+        let is_it =
+            |page: &&explain::Explanation| page.name == word && (is_general || page.context == context);
+        assert!(
+            pages.iter().any(|page| is_it(&page)),
+            "`{word}` {context} has no page"
+        );
+    }
+    let words = words();
+    for page in pages.iter().filter(|page| matches!(page.kind, "state" | "label")) {
+        assert!(
+            words.contains(&(page.name, page.context)),
+            "`{}` {} is written by nobody",
+            page.name,
+            page.context
+        );
+    }
+}
+
+#[test]
+fn every_outcome_that_is_written_as_text_has_a_page() {
+    let names: Vec<&str> = explain::pages().iter().map(|page| page.name).collect();
+    let mut found = 0;
+    for file in source::files(&["src", "crates"]) {
+        let text = read(&file.path);
+        let outcomes = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("outcome = \"")?.split('"').next());
+        for outcome in outcomes {
+            found += 1;
+            assert!(
+                names.contains(&outcome),
+                "`{outcome}` of {} has no page",
+                file.path
+            );
+        }
+    }
+    assert!(found > 0);
+}
+
+#[test]
+fn no_two_pages_have_the_same_name_and_context() {
+    let mut names: Vec<_> = explain::pages()
+        .iter()
+        .map(|page| (page.name, page.context))
+        .collect();
     let all = names.len();
     names.sort_unstable();
     names.dedup();

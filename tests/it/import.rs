@@ -311,6 +311,23 @@ fn a_code_is_explained_by_any_of_its_names_and_an_unknown_one_by_its_neighbours(
         page["codes"],
         json!(["invalid_params", "missing_meta", "resource_not_found"])
     );
+    let several = run(folder.path(), &["explain", "refused"]);
+    let several = text(&several.stdout);
+    for context in [
+        "of a page:",
+        "of a renewal:",
+        "of a reload:",
+        "of the credential store:",
+        "as a reason:",
+    ] {
+        assert!(several.contains(context), "{several}");
+    }
+    let several = run(folder.path(), &["explain", "interrupted", "--json"]);
+    let page: Value = serde_json::from_slice(&several.stdout).unwrap();
+    assert_eq!(
+        (&page["context"], &page["also"][0]["context"]),
+        (&json!("of a renewal"), &json!("as a reason"))
+    );
     let unknown = run(folder.path(), &["explain", "upstream_timout"]);
     assert_eq!(unknown.status.code(), Some(64));
     assert!(text(&unknown.stderr).contains("`upstream_timeout`"));

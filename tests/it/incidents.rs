@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use serde_json::{Value, json};
 
+use crate::metrics::FakeRedis;
 use crate::world::authorization::{Authority, EndpointFault};
 use crate::world::{Browser, Builder, FakeServer, TestClient, World, free_port};
 
@@ -192,6 +193,7 @@ async fn make(incident: &str) -> World {
         "a descriptor that ran is broken" => broken_later().await,
         "the folder is emptied" => emptied().await,
         "the folder is empty at the start" => World::builder().logged().start().await,
+        "Redis ends while the gateway runs" => ended_redis().await,
         "Redis is away" => {
             let settings = format!(
                 "shared_state: {{ redis: \"redis://127.0.0.1:{}/\" }}\n",
@@ -202,6 +204,17 @@ async fn make(incident: &str) -> World {
         "a port is in use" => port_in_use().await,
         other => panic!("nobody makes `{other}`"),
     }
+}
+
+async fn ended_redis() -> World {
+    let redis = FakeRedis::start().await;
+    redis.is_open.store(true, SeqCst);
+    let settings = format!("shared_state: {{ redis: \"{}\" }}\n", redis.url);
+    let world = World::builder().settings(&settings).logged().start().await;
+    let is_up = || async { world.metrics().await.contains("pleiades_shared_state_up 1") };
+    world.until("Redis to be reached", is_up).await;
+    redis.end();
+    world
 }
 
 async fn private_ca() -> World {
@@ -489,6 +502,14 @@ fn is_for_whoever_acts(line: &Value) {
             assert!(line[field].is_string(), "{field} in {line}");
         }
     }
+    if let Some(cure) = line["cure"]
+        .as_str()
+        .filter(|cure| cure.contains("`pleiades connect "))
+        && let Some(account) = line["account.id"].as_str()
+    {
+        let whole = format!("--tenant default --user local --account {account}`");
+        assert!(cure.contains(&whole), "{line}");
+    }
     let fields = line.as_object().unwrap().keys();
     let page = include_str!("../../docs/LOGGING.md");
     for field in fields.filter(|key| !["timestamp", "level", "message", "target"].contains(&key.as_str())) {
@@ -556,6 +577,7 @@ async fn incidents_of_the_installation_are_explained_by_their_line() {
         "a descriptor that ran is broken",
         "the folder is emptied",
         "the folder is empty at the start",
+        "Redis ends while the gateway runs",
         "Redis is away",
         "a port is in use",
     ])

@@ -58,25 +58,36 @@ fn samples(page: &str, metric: &Metric) -> Vec<String> {
 }
 
 /// A Redis that holds nothing and answers as soon as it is open.
-struct FakeRedis {
-    url: String,
-    is_open: Arc<AtomicBool>,
+pub struct FakeRedis {
+    pub url: String,
+    pub is_open: Arc<AtomicBool>,
+    serving: tokio::task::JoinHandle<()>,
 }
 
 impl FakeRedis {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}", listener.local_addr().unwrap());
         let is_open = Arc::<AtomicBool>::default();
         let open = Arc::clone(&is_open);
-        tokio::spawn(async move {
+        let serving = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 if open.load(Ordering::SeqCst) {
-                    tokio::spawn(answer(stream));
+                    connections.spawn(answer(stream));
                 }
             }
         });
-        Self { url, is_open }
+        Self {
+            url,
+            is_open,
+            serving,
+        }
+    }
+
+    /// Ends it with all its connections.
+    pub fn end(&self) {
+        self.serving.abort();
     }
 }
 

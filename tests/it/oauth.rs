@@ -24,8 +24,16 @@ async fn world(authority: &Authority, settings: &str) -> World {
     World::builder()
         .descriptor("tracker", &descriptor(authority))
         .settings(settings)
+        .logged()
         .start()
         .await
+}
+
+/// The first line of the log of which this is true.
+async fn logged(world: &World, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+    let find = || world.log().into_iter().find(&is_it);
+    world.until(what, || async { find().is_some() }).await;
+    find().unwrap()
 }
 
 fn sha256(text: &str) -> String {
@@ -440,6 +448,10 @@ async fn after_a_wrong_key_the_page_shows_the_field_again_with_the_fault_and_nam
         "{}",
         wrong.body
     );
+    let is_it = |line: &Value| line["method"] == "oauth/connect" && line["http.status"] == 403;
+    let line = logged(&world, "the line of the refusal", is_it).await;
+    let error = line["error"].as_str().unwrap();
+    assert!(error.ends_with('.') && wrong.body.contains(error), "{line}");
     // Its form is good.
     let csrf = wrong.hidden("csrf");
     let fields = [("csrf", csrf.as_str()), ("api_key", "key-ada")];
@@ -557,6 +569,30 @@ async fn a_login_proves_the_opener_and_a_strangers_does_not() {
     let stranger = log_in(&browser, &url).await;
     is_refused(&stranger);
     assert_eq!(stranger.status, 403);
+    assert!(!stranger.body.contains("bob@"), "the page names nobody");
+    let line = logged(&world, "the refused login", |line| {
+        line["message"] == "a login was refused"
+    })
+    .await;
+    assert_eq!(
+        (&line["level"], &line["oauth.claim"], &line["oauth.proved"]),
+        (&json!("INFO"), &json!("email"), &json!("bob@example.com"))
+    );
+    assert!(
+        line["cure"].as_str().unwrap().contains("the person of the link"),
+        "{line}"
+    );
+    let line = logged(&world, "the line of the callback", |line| {
+        line["method"] == "oauth/callback"
+    })
+    .await;
+    assert_eq!(
+        (&line["provider.name"], &line["principal.user"]),
+        (&json!("tracker"), &json!("ada@example.com"))
+    );
+    assert!(
+        stranger.body.contains("somebody else") && line["error"].as_str().unwrap().contains("somebody else")
+    );
     assert!(browser.begin(&url, &[]).await.location().starts_with(&people.url));
     assert_eq!(authority.clients(), 0, "nothing was begun at the provider");
 

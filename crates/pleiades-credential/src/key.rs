@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pleiades_core::text::shell_word;
 use ring::digest::{Context, SHA256};
 
 /// A user at one connection. Cheap to clone.
@@ -25,6 +26,22 @@ pub struct AccountKey {
 }
 
 impl AccountKey {
+    /// The options by which a command in a terminal names this account, as a shell reads them.
+    pub(crate) fn options(&self) -> String {
+        let owner = &self.owner;
+        let named = [
+            ("--tenant", &owner.tenant),
+            ("--user", &owner.user),
+            ("--account", &self.account),
+        ];
+        let option = |(option, value): (&str, &Arc<str>)| {
+            // What begins with a dash would be read as another option.
+            let gap = if value.starts_with('-') { '=' } else { ' ' };
+            format!("{option}{gap}{}", shell_word(value))
+        };
+        named.map(option).join(" ")
+    }
+
     /// Fingerprint of the account under one grant: part of the key of sessions and catalogues, so
     /// that nothing of an earlier grant is used with a later one.
     pub(crate) fn fingerprint(&self, grant_id: &str) -> [u8; 32] {

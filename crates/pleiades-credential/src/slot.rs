@@ -37,6 +37,8 @@ pub(super) struct AccountSlot {
     pub(super) in_flight: Mutex<Option<InFlightRefresh>>,
     pub(super) store_fault: Mutex<Option<Kind>>,
     pub(super) backoff: Mutex<Option<RefreshBackoff>>,
+    /// The last renewal's failure, as it was logged; `None` after a success.
+    pub(super) last_failure: Mutex<Option<String>>,
     /// The token set that was renewed after a 401: grant, `seq`, when. A further 401 to it says nothing
     /// about the token.
     pub(super) renewed_after_401: Mutex<Option<(Arc<str>, u64, u64)>>,
@@ -221,6 +223,7 @@ impl AccountSlot {
             in_flight: Mutex::default(),
             store_fault: Mutex::default(),
             backoff: Mutex::default(),
+            last_failure: Mutex::default(),
             renewed_after_401: Mutex::default(),
         })
     }

@@ -128,6 +128,12 @@ impl Callback {
         cookie_name(&self.state)
     }
 
+    /// The state that it brings.
+    #[must_use]
+    pub fn state(&self) -> &str {
+        &self.state
+    }
+
     /// The same for the state that a confirmation brings.
     #[must_use]
     pub fn cookie_of(state: &str) -> String {
@@ -136,6 +142,21 @@ impl Callback {
 }
 
 impl Broker {
+    /// The provider and the principal of a sign-in, for the log; `None` where it is not known any more.
+    pub async fn sign_in_of(&self, state: &str) -> Option<(String, Principal)> {
+        let (_, entry) = self.pending.read(state).await.ok()?;
+        match entry.stage {
+            PendingState::Begun(pending) | PendingState::Asked(pending, _) => {
+                let principal = pending.principal();
+                Some((pending.request.provider, principal))
+            }
+            PendingState::Choosing(choice) => {
+                Some((choice.provider, Principal::new(choice.tenant, choice.user)))
+            }
+            PendingState::Used => None,
+        }
+    }
+
     /// Takes an answer that came to `redirect`. What is redeemed is stored whatever becomes of the caller.
     ///
     /// # Errors

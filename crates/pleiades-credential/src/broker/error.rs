@@ -53,6 +53,19 @@ pub enum ConnectErrorKind {
 }
 
 impl ConnectErrorKind {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Malformed,
+        Self::Unknown,
+        Self::Gone,
+        Self::Unproven,
+        Self::Throttled,
+        Self::Conflict,
+        Self::Denied,
+        Self::Provider,
+        Self::Store,
+    ];
+
     /// The stable name, as the log says it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

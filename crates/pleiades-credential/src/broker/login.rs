@@ -8,11 +8,11 @@ use serde_json::Value;
 use url::Url;
 
 use super::{BrowserRedirect, Callback, ConnectError, ConnectErrorKind, Endpoints, now, short};
-use super::{error::OF_SOMEBODY_ELSE, link::Links};
+use super::{LinkPayload, error::OF_SOMEBODY_ELSE, link::Links};
 use crate::connection::{Connection, Pkce, ResourceParameter};
 use crate::oauth::{self, AuthServer, Redirects, TokenClaims, TokenResponse};
 use crate::{access::Principal, manager::CredentialManager, record::OAuthClient};
-use pleiades_core::{secret::Secret, web::AddressPolicy};
+use pleiades_core::{secret::Secret, text::one_line, web::AddressPolicy};
 use pleiades_mcp::seal::Sealer;
 
 const FLOW: &str = "login flow";
@@ -41,6 +41,9 @@ pub enum Tenant {
     /// The one that this claim names.
     Claim(String),
 }
+
+/// Of a value that a login proves so many characters are logged.
+const PROVED: usize = 128;
 
 #[derive(Serialize, Deserialize)]
 struct LoginCookie {
@@ -84,6 +87,14 @@ impl LoginFlow {
             url: authorization.url,
             cookie: Some((login_cookie(state), Secret::new(cookie))),
         })
+    }
+
+    /// The link of a login that this browser began, for the log.
+    #[must_use]
+    pub fn link_of(&self, callback: &Callback, cookie: &str) -> Option<LinkPayload> {
+        let opened = self.sealer.open(FLOW, &callback.state, now(), cookie)?;
+        let cookie: LoginCookie = serde_json::from_slice(&opened).ok()?;
+        self.links.open(&cookie.link).ok()
     }
 
     /// Takes the answer of a login. `Ok`: the page to go back to, and the cookie that proves it there.
@@ -142,13 +153,11 @@ impl LoginFlow {
         let config = &self.config;
         let all = Value::Object(claims.clone());
         if !is_tenant(&all, &config.tenant, &principal.tenant) {
-            tracing::warn!(
-                principal.tenant = &*principal.tenant,
-                principal.user = &*principal.user,
-                outcome = ConnectErrorKind::Unproven.as_str(),
-                cure = "`access.login.tenant`, or `tenant_claim`, says whose people log in",
-                "a login was refused: it does not prove the tenant that the link is for"
-            );
+            let (claim, proved) = match &config.tenant {
+                Tenant::Named(name) => (None, Some(name.as_str())),
+                Tenant::Claim(claim) => (Some(claim.as_str()), at(&all, claim)),
+            };
+            log_other(principal, ("tenant", claim, proved));
             return Err(ConnectError::new(
                 ConnectErrorKind::Unproven,
                 "You are logged in, but this link was made for somebody of another tenant.",
@@ -167,15 +176,7 @@ impl LoginFlow {
             user = profile.verified_email.filter(|_| is_same);
         }
         if user.as_deref() != Some(&*principal.user) {
-            tracing::warn!(
-                principal.tenant = &*principal.tenant,
-                principal.user = &*principal.user,
-                outcome = ConnectErrorKind::Unproven.as_str(),
-                oauth.claim = config.user_claim,
-                oauth.has_claim = user.is_some(),
-                cure = "`access.login.user_claim` has to name the claim whose value is the user of `access`",
-                "a login was refused: it does not prove the user that the link is for"
-            );
+            log_other(principal, ("user", Some(&config.user_claim), user.as_deref()));
             return Err(ConnectError::new(
                 ConnectErrorKind::Unproven,
                 "You are logged in, but this link was made for somebody else.",
@@ -254,6 +255,37 @@ fn user_of(claims: &Value, claim: &str) -> Option<String> {
     let is_verified = claims.as_object().is_some_and(oauth::is_email_verified);
     let name = at(claims, claim)?;
     (is_verified || !is_email).then(|| name.to_owned())
+}
+
+/// Logs a login that is not the link's: of somebody else, which is for that person to mend, or one that proves
+/// nobody, which the settings have to mend.
+fn log_other(principal: &Principal, (what, claim, proved): (&str, Option<&str>, Option<&str>)) {
+    let (tenant, user) = (&*principal.tenant, &*principal.user);
+    let outcome = ConnectErrorKind::Unproven.as_str();
+    match proved {
+        Some(proved) => tracing::info!(
+            principal.tenant = tenant,
+            principal.user = user,
+            outcome,
+            error = format!("the person who logged in is not the one whose link it is: another {what}"),
+            cure = "the person of the link opens it; if it was that person, `access.login` takes the wrong claim or \
+                    tenant",
+            oauth.claim = claim,
+            oauth.proved = one_line(proved, PROVED),
+            "a login was refused"
+        ),
+        None => tracing::warn!(
+            principal.tenant = tenant,
+            principal.user = user,
+            outcome,
+            error = format!("the login has no claim that proves its {what}"),
+            cure = format!(
+                "`access.login.{what}_claim` has to name the claim whose value is the {what} of `access`"
+            ),
+            oauth.claim = claim,
+            "a login was refused"
+        ),
+    }
 }
 
 fn is_tenant(claims: &Value, proves: &Tenant, tenant: &str) -> bool {

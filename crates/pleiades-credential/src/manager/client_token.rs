@@ -236,11 +236,14 @@ impl ClientToken {
             expires_at: token
                 .filter(|token| token.until != u64::MAX)
                 .map(|token| token.until / 1000),
-            retry_at: error.as_ref().map(|_| manager.clock.unix() + left.div_ceil(1000)),
+            retry_at: (outcome == "transient").then(|| manager.clock.unix() + left.div_ceil(1000)),
             is_repeated,
             error: innermost.as_deref(),
             description: description.as_deref(),
-            cure: error.as_ref().and_then(|trouble| trouble.cure.as_deref()),
+            cure: error
+                .as_ref()
+                .and_then(|trouble| trouble.cure.as_deref())
+                .map(without_person),
         };
         event.emit(&manager.parts.metrics);
     }
@@ -333,6 +336,17 @@ impl ClientToken {
             }
         };
         error.retry_after(after)
+    }
+}
+
+/// A cure without what only a person with an account can do: a client has none.
+fn without_person(cure: &str) -> &str {
+    match cure.split_once(": connecting again") {
+        Some((cure, _)) => cure,
+        None if cure == "connect the account again" => {
+            "check `client_id`, `client_secret` and `scopes` in the descriptor against the provider's settings"
+        }
+        None => cure,
     }
 }
 

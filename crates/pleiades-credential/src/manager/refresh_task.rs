@@ -431,9 +431,16 @@ impl RefreshTask {
             FinalState::Refreshed => "refreshed",
             FinalState::Newer { raced: true } => "lost_race",
             FinalState::Failed { .. } => "transient",
+            // What was sent before may have been carried out: the account says the same.
+            FinalState::Refused if self.record.as_ref().is_some_and(|it| it.unanswered) => "interrupted",
             FinalState::Refused => "refused",
-            FinalState::Ended(EndReason::Interrupted) if self.machine.is_ending() => "interrupted",
-            FinalState::Ended(_) if self.machine.is_ending() => "refused",
+            // As it was written: an earlier renewal may have gone unanswered.
+            FinalState::Ended(_) if self.machine.is_ending() => {
+                match self.record.as_ref().and_then(|record| record.ended) {
+                    Some(EndReason::Interrupted) => "interrupted",
+                    _ => "refused",
+                }
+            }
             _ => return,
         };
         self.emit(label, now);
@@ -458,15 +465,17 @@ impl RefreshTask {
     /// What to do where the server's answer does not say it.
     fn cure(&self, outcome: &str) -> Option<String> {
         let provider = &self.connection.provider;
+        let options = self.slot.key.options();
         let known = self.error.as_ref().and_then(|trouble| trouble.cure.clone());
         let again = "connect the account again";
         known.filter(|cure| cure != again).or_else(|| match outcome {
             "transient" => Some(format!(
-                "nothing yet: it is tried again by itself; if it goes on, `pleiades doctor {provider}` says which \
-                 step fails"
+                "nothing yet: it is tried again by itself; if it goes on, `pleiades doctor {provider} {options}` says \
+                 which step fails"
             )),
             "refused" | "interrupted" => Some(format!(
-                "{again}: the next call of its user answers with a link, or run `pleiades connect {provider}`"
+                "{again}: the next call of its user answers with a link, or run `pleiades connect {provider} \
+                 {options}`"
             )),
             _ => None,
         })
@@ -475,7 +484,10 @@ impl RefreshTask {
     fn emit(&self, outcome: &'static str, now: u64) {
         let owner = &self.slot.key.owner;
         let description = self.error.as_ref().map(ToString::to_string);
+        let ended = self.record.as_ref().and_then(|record| record.ended);
+        let is_failure = !matches!(outcome, "refreshed" | "lost_race");
         let innermost = self.error.as_ref().map(OAuthError::innermost);
+        let innermost = innermost.or_else(|| is_failure.then(|| without_answer(ended).to_owned()));
         let cure = self.cure(outcome);
         let again = self.slot.backoff.lock().as_ref().map(|it| it.in_background);
         let again = again.map(|at| self.manager.clock.unix() + at.saturating_sub(now).div_ceil(1000));
@@ -486,12 +498,27 @@ impl RefreshTask {
             seq: self.record.as_ref().map(|record| record.seq),
             expires_at: self.record.as_ref().and_then(|record| record.tokens.expires_at),
             retry_at: again,
-            is_repeated: false,
+            is_repeated: self.is_repeated(is_failure.then_some((outcome, innermost.as_deref()))),
             error: innermost.as_deref(),
             description: description.as_deref(),
             cure: cure.as_deref(),
         };
         event.emit(&self.manager.parts.metrics);
+    }
+
+    /// Whether the failure before was the same one; remembers this one. One that makes the account unhealthy is
+    /// another.
+    fn is_repeated(&self, failure: Option<(&str, Option<&str>)>) -> bool {
+        let is_unhealthy = self
+            .record
+            .as_ref()
+            .is_some_and(|record| record.failures >= refresh::UNHEALTHY);
+        let now =
+            failure.map(|(outcome, error)| format!("{outcome} {is_unhealthy} {}", error.unwrap_or_default()));
+        let mut last = self.slot.last_failure.lock();
+        let is_repeated = now.is_some() && *last == now;
+        *last = now;
+        is_repeated
     }
 
     /// Revokes tokens that were issued after their account was removed.
@@ -526,6 +553,17 @@ fn is_forgotten(client: &OAuthClient, trouble: &OAuthError) -> bool {
     let is_registered = !client.declared && !client.id.starts_with("https://");
     let error = trouble.error.as_deref();
     is_registered && matches!(error, Some("invalid_client" | "unauthorized_client"))
+}
+
+/// Why a renewal failed for which no server was asked.
+const fn without_answer(ended: Option<EndReason>) -> &'static str {
+    match ended {
+        Some(EndReason::NoRefresh) => {
+            "the access token is not taken or has ended, and there is no refresh token"
+        }
+        Some(EndReason::Interrupted) => "a renewal and its repetition were interrupted",
+        _ => "the token set cannot be renewed",
+    }
 }
 
 fn classify(trouble: &OAuthError) -> TokenOutcome {

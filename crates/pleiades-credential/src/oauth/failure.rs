@@ -81,6 +81,14 @@ impl OAuthError {
     /// No whole answer of a server that is called so, with its URL.
     pub(super) fn unreached(unreached: SendError, url: &Url, who: &str) -> Self {
         let full = Some(named(&unreached.message, url, who));
+        Self {
+            full,
+            ..Self::placed(unreached, url)
+        }
+    }
+
+    /// The same in its own words; its cause says where.
+    pub(super) fn placed(unreached: SendError, url: &Url) -> Self {
         let mut trouble = Self::from(unreached);
         // Of errors below HTTP none names where.
         let place = url.host_str().map(|host| match url.port_or_known_default() {
@@ -91,7 +99,7 @@ impl OAuthError {
             (Some(place), Some(cause)) if !cause.contains(&place) => Some(format!("{place}: {cause}")),
             (_, cause) => cause,
         };
-        Self { full, ..trouble }
+        trouble
     }
 
     /// Marks that the request may have arrived.

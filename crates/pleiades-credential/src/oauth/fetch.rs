@@ -51,9 +51,11 @@ pub(super) async fn document(
         Ok(Ok(response)) => response,
         Ok(Err(mut unreached)) => {
             unreached.message = failure::named(&unreached.message, url, who.unwrap_or(&location));
-            return match unreached.transient {
-                true => Ok(unknown(unreached.into(), None)),
-                false => Err(unreached.into()),
+            let is_transient = unreached.transient;
+            let trouble = OAuthError::placed(unreached, url);
+            return match is_transient {
+                true => Ok(unknown(trouble, None)),
+                false => Err(trouble),
             };
         }
         Err(_elapsed) => {

@@ -21,7 +21,7 @@ use pleiades_credential::broker::{
     Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, DefaultChoice,
     LinkPayload, Proof, ProofMethod, RedirectTarget, proof_cookie,
 };
-use pleiades_credential::{ProviderAuth, access::framing, oauth};
+use pleiades_credential::{ProviderAuth, access::Principal, access::framing, oauth};
 use pleiades_mcp::{Revision, seal::Sealer};
 
 /// A form here is a key and a token.
@@ -45,10 +45,11 @@ pub(super) async fn serve(
         broker: &services.exchange.accounts.broker,
         sealer: &services.sealer,
     };
+    let mut flow = None;
     let (name, response) = match &route {
         OAuthRoute::Connect(link) => ("oauth/connect", pages.connect(session, ctx, link).await),
         OAuthRoute::Callback(provider) => {
-            let response = pages.callback(session, provider.as_deref()).await;
+            let response = pages.callback(session, provider.as_deref(), &mut flow).await;
             ("oauth/callback", response)
         }
         OAuthRoute::ClientMetadata => {
@@ -70,16 +71,21 @@ pub(super) async fn serve(
     if let OAuthRoute::Connect(link) = &route
         && let Ok(opened) = pages.broker.links.open(link)
     {
-        done.provider = Some(opened.request.provider.as_str().into());
-        done.tenant = Some(Arc::clone(&opened.principal.tenant));
-        done.user = Some(Arc::clone(&opened.principal.user));
+        flow = Some((opened.request.provider.clone(), opened.principal));
+    }
+    if let Some((provider, principal)) = flow {
+        done.provider = Some(provider.into());
+        done.tenant = Some(principal.tenant);
+        done.user = Some(principal.user);
     }
     done.duration = ctx.started.elapsed();
     done.status = response.status.as_u16();
     if response.status.is_client_error() || response.status.is_server_error() {
         done.outcome = names::REFUSED;
         let status = response.status.as_u16();
-        done.cause.get_or_insert_with(|| format!("status {status}"));
+        let why = response.why.clone();
+        done.cause
+            .get_or_insert_with(|| why.unwrap_or_else(|| format!("status {status}")));
     }
     done.emit(&services.metrics);
     if !matches!(route, OAuthRoute::ConnectionStatus(_)) {
@@ -121,6 +127,9 @@ fn error_page((gateway, base): (&str, &str), error: &ConnectError) -> Response {
     }
     response
 }
+
+/// The provider and the principal of a sign-in.
+type SignIn = (String, Principal);
 
 #[derive(Debug, Clone, Copy)]
 struct ConnectPages<'a> {
@@ -200,7 +209,8 @@ impl ConnectPages<'_> {
         let status = fault.map_or(http::StatusCode::OK, |_| {
             respond::connect_status(ConnectErrorKind::Unproven)
         });
-        let response = respond::page(status, page);
+        let mut response = respond::page(status, page);
+        response.why = fault.map(|fault| fault.why.clone());
         if known.is_none() {
             self.set_cookie(response, FORM_COOKIE, &cookie, Duration::from_secs(FORM_TTL))
         } else {
@@ -296,20 +306,40 @@ impl ConnectPages<'_> {
         })
     }
 
-    async fn callback(self, session: &mut Session, provider: Option<&str>) -> Result<Response, ConnectError> {
+    async fn callback(
+        self,
+        session: &mut Session,
+        provider: Option<&str>,
+        flow: &mut Option<SignIn>,
+    ) -> Result<Response, ConnectError> {
         let head = session.req_header();
         match head.method {
             Method::GET => {
                 let query = head.uri.query().unwrap_or_default();
                 let callback = Callback::read(query)?;
+                *flow = self.flow_of(&head.headers, &callback).await;
                 self.finish_callback(&head.headers, callback, provider).await
             }
             Method::POST => {
                 let form = read_form(session).await?;
+                let state = form.get("state").and_then(|sealed| self.open_state(sealed));
+                if let Some(state) = state {
+                    *flow = self.broker.sign_in_of(&state).await;
+                }
                 self.submit_confirm(&session.req_header().headers, &form, provider)
                     .await
             }
             _ => Ok(self.not_allowed("GET, POST")),
+        }
+    }
+
+    /// Whose sign-in or login an answer is of, and of which provider; `None` where nobody knows.
+    async fn flow_of(self, headers: &HeaderMap, callback: &Callback) -> Option<SignIn> {
+        let login = self.cookie(headers, &callback.login_cookie());
+        let link = login.and_then(|cookie| self.broker.login().ok()?.link_of(callback, &cookie));
+        match link {
+            Some(link) => Some((link.request.provider, link.principal)),
+            None => self.broker.sign_in_of(callback.state()).await,
         }
     }
 
@@ -390,7 +420,10 @@ impl ConnectPages<'_> {
                     false => http::StatusCode::OK,
                 };
                 let page = pages::connected(gateway, &connected, &path());
-                let page = respond::page(status, page);
+                let mut page = respond::page(status, page);
+                page.why = connected
+                    .is_repeated
+                    .then(|| "This answer was taken already.".to_owned());
                 match connected.question {
                     Some(_) => page,
                     None => self.without_cookie(page, cookie),
@@ -406,7 +439,10 @@ impl ConnectPages<'_> {
                 state,
             } => {
                 let page = pages::confirm(gateway, &title, certain, &path(), &self.seal_state(&state));
-                respond::page(respond::connect_status(ConnectErrorKind::Conflict), page)
+                let mut page = respond::page(respond::connect_status(ConnectErrorKind::Conflict), page);
+                page.why =
+                    Some("The person is asked whether another account replaces the one there is.".to_owned());
+                page
             }
         }
     }
@@ -418,7 +454,10 @@ impl ConnectPages<'_> {
             "Open the link in a browser.",
         );
         let page = pages::refusal(self.broker.name(), &error, None);
-        respond::page(http::StatusCode::METHOD_NOT_ALLOWED, page).header(header::ALLOW, allow)
+        let mut response =
+            respond::page(http::StatusCode::METHOD_NOT_ALLOWED, page).header(header::ALLOW, allow);
+        response.why = Some(error.why);
+        response
     }
 
     /// A path as browsers see it: behind `public_url` there may be more before it.

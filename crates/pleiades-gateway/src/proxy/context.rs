@@ -7,8 +7,8 @@ use pingora_core::Result;
 use pingora_http::ResponseHeader;
 
 use super::services::GatewayServices;
-use crate::exchange::Scope;
-use pleiades_core::error::Error;
+use crate::exchange::{self, Scope};
+use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::{REQUEST_ID, events::RequestDone};
 use pleiades_credential::access::Caller;
 
@@ -71,6 +71,13 @@ impl Context {
         done.provider = asked.filter(|id| services.exchange.catalog.snapshot().providers.contains_key(id));
         done.outcome = error.code.as_str();
         done.cause = Some(error.cause());
+        let snapshot = services.exchange.catalog.snapshot();
+        let need = done
+            .provider
+            .as_ref()
+            .and_then(|id| Some(&snapshot.providers.get(id)?.need));
+        let is_own = need.is_some_and(|need| exchange::own_signature(need).is_some());
+        done.is_operators = is_own && error.code == Code::UpstreamAuth;
         done.duration = self.started.elapsed();
         done.status = status.as_u16();
         done.emit(&services.metrics);

@@ -20,6 +20,8 @@ pub(super) struct Response {
     pub(super) body: Bytes,
     /// Whether the connection must not be used again.
     pub(super) close: bool,
+    /// Why a page is refused, as it says itself: for the log.
+    pub(super) why: Option<String>,
     /// As what it is counted until it is written.
     pub(super) load: Option<Arc<RequestLoad>>,
 }
@@ -31,6 +33,7 @@ impl Response {
             headers: Vec::new(),
             body: Bytes::new(),
             close: false,
+            why: None,
             load: None,
         }
     }

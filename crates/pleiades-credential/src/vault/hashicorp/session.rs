@@ -225,7 +225,11 @@ impl VaultSession {
             Ok(grant) => {
                 last.refusals = 0;
                 last.refused = None;
-                tracing::info!(vault.login = self.auth.name(), vault.ttl = ?grant.ttl, "logged in to vault");
+                tracing::info!(
+                    vault.login = self.auth.name(),
+                    vault.ttl = grant.ttl.map(|ttl| ttl.as_secs()),
+                    "logged in to vault"
+                );
                 Ok(self.install(last, grant))
             }
             Err(fault) => {
@@ -278,7 +282,10 @@ impl VaultSession {
                     let both = grant.ttl.zip(current.grant.ttl);
                     let worn = both.is_some_and(|(new, old)| new < old / 2);
                     if !(worn && self.auth.can_log_in()) {
-                        tracing::debug!(vault.ttl = ?grant.ttl, "our token of vault is renewed");
+                        tracing::debug!(
+                            vault.ttl = grant.ttl.map(|ttl| ttl.as_secs()),
+                            "our token of vault is renewed"
+                        );
                         self.install(&mut last, grant);
                         return Ok(true);
                     }
@@ -338,10 +345,14 @@ async fn keep(session: Weak<VaultSession>, news: Arc<Notify>) {
                 pause = jittered(backoff.pause());
                 // A refused login was logged where it happened.
                 if fault.kind != Kind::Denied && warned != Some(fault.kind) {
+                    let what = match session.current.load().is_some() {
+                        true => "our token of vault was not renewed; trying on",
+                        false => "vault was not logged in to; trying on",
+                    };
                     tracing::warn!(
                         outcome = fault.kind.as_str(),
                         error = &fault as &dyn std::error::Error,
-                        "our token of vault was not renewed; trying on"
+                        "{what}"
                     );
                 }
                 warned = Some(fault.kind);

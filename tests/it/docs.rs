@@ -314,6 +314,52 @@ fn every_value_of_a_closed_label_is_documented() {
     }
 }
 
+/// The labels of an expression with each of their values: `a=~"b|c"` is two.
+fn asked_labels(expression: &str) -> Vec<String> {
+    let Some((_, rest)) = expression.split_once('{') else {
+        return Vec::new();
+    };
+    let labels = rest.split('}').next().unwrap().split(',');
+    labels
+        .flat_map(|label| {
+            let (name, values) = label.split_once('=').unwrap();
+            let values = values.trim_start_matches('~').trim_matches('"');
+            values.split('|').map(move |value| format!("{name}=\"{value}\""))
+        })
+        .collect()
+}
+
+#[test]
+fn every_alert_can_be_copied_and_what_it_watches_for_growth_is_there_at_0() {
+    let page = read("docs/METRICS.md");
+    let block = page.split("```promql\n").nth(1).unwrap();
+    let block = block.split("```").next().unwrap();
+    let metrics = pleiades_core::telemetry::Metrics::new();
+    metrics.provider("mail").publish_renewals();
+    let scrape = metrics.render();
+    let mut count = 0;
+    for line in block
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        count += 1;
+        assert!(!line.contains('\\'), "{line}");
+        let start = line.find("pleiades_").unwrap();
+        let name = line[start..].split(['{', ' ', '[', ')']).next().unwrap();
+        let metric = names::ALL.iter().find(|metric| metric.name == name);
+        assert!(metric.is_some(), "{line}");
+        for label in asked_labels(line) {
+            let value = label.split('"').nth(1).unwrap();
+            assert!(page.contains(&format!("`{value}`")), "{label}");
+            let is_there = scrape
+                .lines()
+                .any(|it| it.starts_with(name) && it.contains(&label) && it.ends_with(" 0"));
+            assert!(is_there || !line.starts_with("increase("), "{label} of {line}");
+        }
+    }
+    assert!(count >= 10, "{count}");
+}
+
 #[test]
 fn every_rule_of_limits_is_listed_and_a_label_value() {
     let listed = pleiades_core::limit::Rule::ALL.map(pleiades_core::limit::Rule::as_str);

@@ -1,8 +1,8 @@
 //! The metrics of this process.
 //!
 //! What moves with each request is resolved once per provider and kept in [`ProviderMetrics`], so
-//! that an event costs a few atomic additions. Series appear with their first event, not before:
-//! a hundred idle providers cost a scrape nothing.
+//! that an event costs a few atomic additions. Series appear with their first event, so that idle
+//! providers cost a scrape little. What alerts watch for growth is there from the start, at 0.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -84,17 +84,23 @@ impl Metrics {
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
         constant(registry.register(Box::new(ProcessCollector::for_self())));
+        let none = ProviderMetrics::new(names::NO_PROVIDER.into(), Arc::clone(&families));
+        none.publish_calls();
         Arc::new(Self {
-            none: ProviderMetrics::new(names::NO_PROVIDER.into(), Arc::clone(&families)),
+            none,
             families,
             handles: RwLock::default(),
-            reload: counters(&registry, &names::RELOAD),
+            reload: all_counters(&registry, &names::RELOAD, &[&names::RELOADS]),
             generation: gauge(&registry, &names::RELOAD_GENERATION),
             providers: gauges(&registry, &names::PROVIDERS),
             sessions: gauge(&registry, &names::SESSIONS),
             streams: gauge(&registry, &names::STREAMS),
             shared_state: gauges(&registry, &names::SHARED_STATE_UP),
-            vault_requests: counters(&registry, &names::VAULT_REQUESTS),
+            vault_requests: all_counters(
+                &registry,
+                &names::VAULT_REQUESTS,
+                &[&names::VAULT_OPERATIONS, &names::VAULT_OUTCOMES],
+            ),
             vault_up: gauges(&registry, &names::VAULT_UP),
             repairs: counters(&registry, &names::FACADE_REPAIRS),
             credentials: gauges(&registry, &names::CREDENTIAL_STATE),
@@ -122,7 +128,11 @@ impl Metrics {
         let mut known = self.handles.write();
         known.gone.remove(id);
         let id: Arc<str> = id.into();
-        let made = || ProviderMetrics::new(Arc::clone(&id), Arc::clone(&self.families));
+        let made = || {
+            let made = ProviderMetrics::new(Arc::clone(&id), Arc::clone(&self.families));
+            made.publish_calls();
+            made
+        };
         Arc::clone(known.live.entry(Arc::clone(&id)).or_insert_with(made))
     }
 
@@ -273,6 +283,23 @@ fn opts(metric: &Metric) -> Opts {
 fn counters(registry: &Registry, metric: &Metric) -> IntCounterVec {
     let made = constant(IntCounterVec::new(opts(metric), metric.labels));
     constant(registry.register(Box::new(made.clone())));
+    made
+}
+
+/// Counters whose series are all there from the start, at 0: one for each combination of these values.
+fn all_counters(registry: &Registry, metric: &Metric, values: &[&[&str]]) -> IntCounterVec {
+    let made = counters(registry, metric);
+    let mut rows: Vec<Vec<&str>> = vec![Vec::new()];
+    for set in values {
+        let mut longer = Vec::new();
+        for row in &rows {
+            longer.extend(set.iter().map(|value| [row.as_slice(), &[*value]].concat()));
+        }
+        rows = longer;
+    }
+    for row in rows {
+        made.with_label_values(&row);
+    }
     made
 }
 

@@ -125,7 +125,7 @@ pub const TOOLS: Metric = metric(
     "pleiades_tools",
     MetricKind::Gauge,
     &["provider"],
-    "Tools that a provider offers through this process.",
+    "Tools that a provider offers, as far as this process has listed them.",
 );
 /// Sessions.
 pub const SESSIONS: Metric = metric(

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::{View, metrics::Families, names};
+use crate::error::Code;
 
 /// Tools of a provider that get a label of their own; further ones are `other`.
 const TOOLS: usize = 2000;
@@ -98,14 +99,31 @@ impl ProviderMetrics {
         self.series(cell, made).inspect(|counter| counter.inc());
     }
 
+    /// Publishes what alerts watch, at 0: the growth of a series that is born at 1 is never seen.
+    pub(super) fn publish_calls(&self) {
+        let at = names::position(&names::OUTCOMES, Code::Internal.as_str());
+        for view in View::ALL {
+            self.counted(view, at);
+        }
+    }
+
+    /// Publishes the outcomes of renewals, at 0: of a provider that has accounts.
+    pub fn publish_renewals(&self) {
+        for at in 0..names::REFRESHES.len() {
+            self.renewals(at);
+        }
+    }
+
     /// An attempt to renew a token set.
     pub fn refreshed(&self, outcome: &str) {
-        let at = names::position(&names::REFRESHES, outcome);
-        let (Some(cell), Some(outcome)) = (self.refreshes.get(at), names::REFRESHES.get(at)) else {
-            return;
-        };
+        self.renewals(names::position(&names::REFRESHES, outcome))
+            .inspect(|counter| counter.inc());
+    }
+
+    fn renewals(&self, at: usize) -> Option<&IntCounter> {
+        let (cell, outcome) = (self.refreshes.get(at)?, names::REFRESHES.get(at)?);
         let made = || self.families.refreshes.with_label_values(&[&*self.id, *outcome]);
-        self.series(cell, made).inspect(|counter| counter.inc());
+        self.series(cell, made)
     }
 
     /// State of the breaker: 0 closed, 1 half open, 2 open.
@@ -142,15 +160,14 @@ impl ProviderMetrics {
         let made = || self.families.call_duration.with_label_values(&labels);
         self.series(&view.duration, made)
             .inspect(|histogram| histogram.observe(call.duration.as_secs_f64()));
-        let (Some(cell), Some(outcome)) = (view.outcomes.0.get(at), names::OUTCOMES.get(at)) else {
-            return;
-        };
-        let made = || {
-            self.families
-                .calls
-                .with_label_values(&[&*self.id, call.view.as_str(), *outcome])
-        };
-        self.series(cell, made).inspect(|counter| counter.inc());
+        self.counted(call.view, at).inspect(|counter| counter.inc());
+    }
+
+    fn counted(&self, view: View, at: usize) -> Option<&IntCounter> {
+        let cells = &self.views.get(view as usize)?.outcomes.0;
+        let (cell, outcome) = (cells.get(at)?, names::OUTCOMES.get(at)?);
+        let labels = [&*self.id, view.as_str(), *outcome];
+        self.series(cell, || self.families.calls.with_label_values(&labels))
     }
 
     fn tool(&self, tool: &str, at: usize) {

@@ -249,5 +249,42 @@ fn a_request_counts_even_when_nothing_listens_to_the_log() {
 fn a_request_without_a_view_moves_no_metric() {
     let metrics = Metrics::new();
     events::RequestDone::new("1", "GET").emit(&metrics);
-    assert!(!metrics.render().contains("pleiades_calls_total{"));
+    let text = metrics.render();
+    let calls = lines(&text, "pleiades_calls_total{");
+    assert!(calls.iter().all(|line| line.ends_with(" 0")), "{text}");
+}
+
+#[test]
+fn what_alerts_watch_for_growth_is_there_before_any_event_at_0() {
+    let metrics = Metrics::new();
+    metrics.provider("mail").publish_renewals();
+    let text = metrics.render();
+    let mut expected = Vec::new();
+    for outcome in names::RELOADS {
+        expected.push(format!(r#"pleiades_reload_total{{outcome="{outcome}"}} 0"#));
+    }
+    for operation in names::VAULT_OPERATIONS {
+        for outcome in names::VAULT_OUTCOMES {
+            let labels = format!(r#"operation="{operation}",outcome="{outcome}""#);
+            expected.push(format!("pleiades_vault_requests_total{{{labels}}} 0"));
+        }
+    }
+    for outcome in names::REFRESHES {
+        let labels = format!(r#"outcome="{outcome}",provider="mail""#);
+        expected.push(format!("pleiades_token_refresh_total{{{labels}}} 0"));
+    }
+    for provider in ["-", "mail"] {
+        for view in View::ALL.map(View::as_str) {
+            let labels = format!(r#"outcome="internal",provider="{provider}",view="{view}""#);
+            expected.push(format!("pleiades_calls_total{{{labels}}} 0"));
+        }
+    }
+    for line in expected {
+        assert!(text.lines().any(|it| it == line), "{line} is missing in\n{text}");
+    }
+    metrics.forget("mail");
+    assert!(
+        !metrics.render().contains("mail"),
+        "a removed provider has no series"
+    );
 }

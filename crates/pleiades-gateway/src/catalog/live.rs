@@ -230,6 +230,13 @@ impl Live {
         all.max_by_key(|it| it.tools.len()).cloned()
     }
 
+    /// How many tools this process knows: of everybody's lists, else of what any account saw last.
+    pub(super) fn known_tools(&self) -> usize {
+        let shared = self.shared.load().tools.len();
+        self.any_template()
+            .map_or(shared, |it| shared.max(it.tools.len()))
+    }
+
     pub(super) fn health(&self) -> Health {
         self.health.lock().clone()
     }

@@ -249,10 +249,18 @@ impl Loader {
     }
 
     fn start(&self, provider: &Arc<Provider>) {
-        self.work.metrics.provider(&provider.id);
-        self.work
-            .metrics
-            .tools(&provider.id, provider.live.shared.load().tools.len());
+        let metrics = self.work.metrics.provider(&provider.id);
+        if matches!(
+            provider.need,
+            ProviderAuth::OAuth(_) | ProviderAuth::ClientCredentials(..)
+        ) {
+            metrics.publish_renewals();
+        }
+        // What nobody has listed yet is no news of what the provider offers.
+        let count = provider.live.known_tools();
+        if count > 0 || provider.need.is_shared() {
+            metrics.tools(count);
+        }
         if self.work.identity(&provider.need).is_none() {
             let reason = match &provider.need {
                 ProviderAuth::ClientKey(key) => {

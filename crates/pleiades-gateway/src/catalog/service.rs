@@ -203,6 +203,12 @@ impl DiscoveryService {
             differ.resources |= !catalogue.resources.is_empty() || !catalogue.templates.is_empty();
             differ.prompts |= !catalogue.prompts.is_empty();
         }
+        // Nothing that could be read is no news of what the provider offers.
+        if !shared && (count > 0 || catalogue.tools_failure.is_none()) {
+            provider
+                .live
+                .remember_template(&identity.tenant, Arc::clone(&catalogue));
+        }
         match reason {
             _ if is_ending => {}
             Some(reason) => self.set_health(provider, State::Degraded, (code, Some(reason))),
@@ -211,15 +217,8 @@ impl DiscoveryService {
         if self.current(&provider.id, &provider.live).is_none() {
             return;
         }
-        if shared {
-            self.metrics.tools(&provider.id, count);
-        } else {
-            // Nothing that could be read is no news of what the provider offers.
-            if count > 0 || catalogue.tools_failure.is_none() {
-                provider
-                    .live
-                    .remember_template(&identity.tenant, Arc::clone(&catalogue));
-            }
+        self.metrics.tools(&provider.id, provider.live.known_tools());
+        if !shared {
             provider.live.trim();
         }
         if differ.any() {
@@ -269,7 +268,7 @@ impl DiscoveryService {
             provider: &provider.id,
             state: state.as_str(),
             is_well: matches!(state, State::Starting | State::Ready | State::NeedsAuth),
-            tools: provider.live.shared.load().tools.len(),
+            tools: provider.live.known_tools(),
             outcome: code.map(Code::as_str),
             error: reason.as_deref(),
             cure: Some(&cure),

@@ -32,7 +32,7 @@ use pleiades_credential::access::origins::OriginPolicy;
 use pleiades_credential::access::{Access, Grants, Principal};
 use pleiades_credential::manager::CredentialManager;
 use pleiades_credential::vault::hashicorp::HashicorpVault;
-use pleiades_descriptor::settings::{self, Settings, ToolNames};
+use pleiades_descriptor::settings::{Settings, ToolNames};
 use pleiades_gateway::admin::Admin;
 use pleiades_gateway::catalog::{self, Catalog};
 use pleiades_gateway::exchange::{Exchange, Names, Sessions, Shown};
@@ -242,9 +242,6 @@ impl App {
     pub(crate) fn serve(self, note: &RuntimeFile, ready: impl FnOnce(&Self)) -> Result<(), Fault> {
         let (listen, admin) = (self.settings.listen, self.settings.admin);
         check_free(listen, "listen")?;
-        if !self.settings.access.names_callers() {
-            tracing::info!(description = settings::OPEN, "callers are not authenticated");
-        }
         check_free(admin, "admin")?;
         let lifecycle = Lifecycle::new(
             &self.settings,

@@ -24,6 +24,9 @@ pub(super) fn run(global: &Global, addresses: &Addresses) -> Result<u8, u8> {
     // A person reads the same above the rows that follow.
     if !ui::is_person() {
         app::log_start(&loaded.settings, loaded.file.as_deref());
+        if !loaded.settings.access.names_callers() {
+            tracing::info!(description = settings::OPEN, "callers are not authenticated");
+        }
     }
     let app = App::build(loaded.settings, LoadScope::All).map_err(unserved)?;
     let served = app.serve(&note, |app| {
@@ -127,12 +130,14 @@ fn providers(app: &App) -> String {
             "  {YELLOW}none yet: drop a descriptor into the folder, or run `pleiades add URL`{YELLOW:#}\n"
         );
     }
+    // Most folders have examples that nobody has turned on.
+    let disabled = snapshot.entries.values().filter(|entry| entry.disabled).count();
     let rows: Vec<Vec<String>> = snapshot
         .entries
         .values()
+        .filter(|entry| !entry.disabled)
         .map(|entry| {
             let state = match snapshot.providers.get(&entry.id) {
-                _ if entry.disabled => "disabled".to_owned(),
                 Some(_) if !entry.faults.is_empty() => "stale".to_owned(),
                 Some(provider) => provider.state().0.as_str().to_owned(),
                 None => format!("broken: run `pleiades check {}`", entry.file.display()),
@@ -143,11 +148,13 @@ fn providers(app: &App) -> String {
     let mut text = String::new();
     for (line, row) in ui::table(&rows).iter().zip(&rows) {
         let style = match row.get(1).map(String::as_str) {
-            Some("disabled") => DIM,
             Some(state) if state == State::Ready.as_str() || state == State::Starting.as_str() => GREEN,
             _ => YELLOW,
         };
         writeln!(text, "  {style}{line}{style:#}").ok();
+    }
+    if disabled > 0 {
+        writeln!(text, "  {DIM}{disabled} disabled{DIM:#}").ok();
     }
     text
 }

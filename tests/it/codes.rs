@@ -158,7 +158,12 @@ async fn a_failing_provider_has_one_code_everywhere_and_its_cause_in_the_log_alo
     for (id, code, cause, level) in [
         ("down", "upstream_unreachable", refused.as_str(), "INFO"),
         ("lost", "upstream_unreachable", "no-such-host.invalid: ", "INFO"),
-        ("gone", "upstream_unreachable", "exit status: 3", "INFO"),
+        (
+            "gone",
+            "upstream_unreachable",
+            "exit status: 3: no DATABASE_URL",
+            "INFO",
+        ),
         (
             "missing",
             "upstream_unreachable",
@@ -179,7 +184,14 @@ async fn a_failing_provider_has_one_code_everywhere_and_its_cause_in_the_log_alo
             assert_eq!(ended.text("provider.name"), id, "{}", ended.line);
             assert!(is_counted(&world, id, view, code).await, "{id} {view}");
             let answer = ended.answer.to_string();
-            for hidden in ["127.0.0.1", ".invalid", "os error", "nginx", "a-key-of-ours"] {
+            for hidden in [
+                "127.0.0.1",
+                ".invalid",
+                "os error",
+                "nginx",
+                "DATABASE_URL",
+                "a-key-of-ours",
+            ] {
                 assert!(!answer.contains(hidden), "{hidden}: {answer}");
             }
         }
@@ -316,7 +328,7 @@ async fn a_providers_own_error_stands_beside_our_code_and_its_words_are_logged_w
     let meta = TestClient::connect(&world, "/mcp/one", REVISION).await;
     let failing = json!({ "name": "use_one", "arguments": { "tool": "fail", "arguments": { "text": "x" } } });
     let ended = AnsweredRequest::of(&world, meta.send("tools/call", failing).await).await;
-    ended.says("tool_error", "");
+    ended.says("tool_error", "a failure of its own");
     assert_eq!(ended.text("level"), "INFO");
 
     let tools = TestClient::connect(&world, "/tools/one", REVISION).await;
@@ -453,7 +465,7 @@ async fn a_refused_request_says_what_was_wrong_with_it_and_counts_in_its_view() 
     assert!(is_counted(&world, "one", "meta", "parse").await);
     let call = json!({ "name": "use_one", "arguments": { "tool": "echo", "arguments": { "txt": [] } } });
     let ended = AnsweredRequest::of(&world, client.send("tools/call", call).await).await;
-    ended.says("invalid_arguments", "do not fit");
+    ended.says("invalid_arguments", "arguments.");
     let call = json!({ "name": "use_one", "arguments": { "tool": "frobnicate", "arguments": {} } });
     let ended = AnsweredRequest::of(&world, client.send("tools/call", call).await).await;
     ended.says("unknown_tool", "no operation of this name");

@@ -154,6 +154,9 @@ async fn make(incident: &str) -> World {
         "a provider hangs" => hanging().await,
         "the operator's API key is refused" => refused_key().await,
         "a provider answers with an error of its own" => own_error().await,
+        "a tool reports a failure of its own" => demo("fail", json!({})).await,
+        "arguments do not fit" => demo("echo", json!({ "mesage": "a secret" })).await,
+        "an operation that does not exist" => demo("no_such", json!({})).await,
         "a rate limit" => limited("rate: [{ per: caller, requests: 1, every: 1h }]", 2).await,
         "the concurrency limit" => concurrency().await,
         "the breaker opens" | "the breaker is open" => {
@@ -295,6 +298,17 @@ async fn own_error() -> World {
     let client = TestClient::connect(&world, "/tools/one", REVISION).await;
     client
         .request("tools/call", json!({ "name": "phantom", "arguments": {} }))
+        .await;
+    world
+}
+
+/// A call of the demo in the meta view.
+async fn demo(tool: &str, arguments: Value) -> World {
+    let world = process("[pleiades, demo]").start().await;
+    world.until_state("one", "ready").await;
+    let client = TestClient::connect(&world, "/mcp", REVISION).await;
+    client
+        .call("use_one", json!({ "tool": tool, "arguments": arguments }))
         .await;
     world
 }
@@ -488,6 +502,16 @@ fn is_for_whoever_acts(line: &Value) {
             "{line}"
         );
     }
+    let message = line["message"].as_str().unwrap_or_default();
+    if message.starts_with("a descriptor is broken") {
+        assert_eq!(line["provider.name"], "one", "{line}");
+    }
+    if ["invalid_arguments", "tool_error"].contains(&line["outcome"].as_str().unwrap_or_default()) {
+        assert!(
+            ["echo", "fail"].contains(&line["tool.name"].as_str().unwrap()),
+            "{line}"
+        );
+    }
     let of_account = ["tokens could not be renewed", "a connection"];
     if of_account
         .iter()
@@ -532,6 +556,9 @@ async fn incidents_of_providers_are_explained_by_their_line() {
         "a provider hangs",
         "the operator's API key is refused",
         "a provider answers with an error of its own",
+        "a tool reports a failure of its own",
+        "arguments do not fit",
+        "an operation that does not exist",
     ])
     .await;
 }
@@ -582,6 +609,22 @@ async fn incidents_of_the_installation_are_explained_by_their_line() {
         "a port is in use",
     ])
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_id_token_names_the_account_warns_of_nothing() {
+    let authority = Authority::start(&[REVISION]).await;
+    authority.knobs.openid.store(true, SeqCst);
+    authority.fail("/userinfo", EndpointFault::Says(403, json!({})), 9);
+    let (world, client) = connected(&authority).await;
+    let called = client.call("use_one", echo()).await;
+    assert_eq!(called["structuredContent"]["status"], "ok", "{called}");
+    let log = world.log();
+    assert!(
+        log.iter()
+            .all(|line| line["level"] != "WARN" && line["level"] != "ERROR"),
+        "{log:#?}"
+    );
 }
 
 /// Which rows the tests above prove, read from this file.

@@ -322,12 +322,7 @@ impl Error {
             text = format!("{text}: {} ({})", fault.words(), fault.code);
         }
         match self.root() {
-            Some(cause) if text.contains(&cause) => text,
-            // The message ends in what the cause begins with.
-            Some(cause) => match text.strip_suffix(')').and_then(|text| text.rsplit_once(" (")) {
-                Some((start, end)) if cause.starts_with(end) => format!("{start} ({cause})"),
-                _ => format!("{text} ({cause})"),
-            },
+            Some(cause) => with_cause(&text, &cause),
             None => text,
         }
     }
@@ -376,6 +371,33 @@ impl RpcFault {
     }
 }
 
+/// A message and its cause, without what stands in both: a message often shows the beginning of its cause in
+/// brackets, and words of it behind them.
+fn with_cause(text: &str, cause: &str) -> String {
+    if text.contains(cause) {
+        return text.to_owned();
+    }
+    let shown = text.match_indices(" (").find_map(|(at, _)| {
+        let inner = text.get(at + 2..)?;
+        let ends = inner.match_indices(')').map(|(end, _)| end).rev();
+        let mut beginnings =
+            ends.filter(|end| *end > 0 && inner.get(..*end).is_some_and(|it| cause.starts_with(it)));
+        beginnings.next().map(|end| (at + 2, at + 2 + end))
+    });
+    let Some((start, end)) = shown else {
+        return format!("{text} ({cause})");
+    };
+    let (before, after) = (
+        text.get(..start).unwrap_or_default(),
+        text.get(end + 1..).unwrap_or_default(),
+    );
+    let rest = cause.get(end - start..).unwrap_or_default().trim_end_matches('.');
+    match !rest.is_empty() && after.starts_with(rest) {
+        true => text.to_owned(),
+        false => format!("{before}{cause}){after}"),
+    }
+}
+
 /// Whole seconds, never too few, and one at least.
 #[must_use]
 pub fn whole_seconds(after: Duration) -> u64 {
@@ -400,6 +422,32 @@ mod tests {
         let cause = std::io::Error::other("status 200, text/html: Welcome");
         let error = Error::new(Code::UpstreamProtocol, "no MCP (status 200, text/html)").because(cause);
         assert_eq!(error.in_full(), "no MCP (status 200, text/html: Welcome)");
+        for (message, cause, full) in [
+            (
+                "failing (status 503); later",
+                "status 503: Busy.",
+                "failing (status 503: Busy.); later",
+            ),
+            (
+                "refused (status 404): No such.",
+                "status 404: No such.",
+                "refused (status 404): No such.",
+            ),
+            (
+                "ended (signal: 9 (SIGKILL))",
+                "signal: 9 (SIGKILL): bye",
+                "ended (signal: 9 (SIGKILL): bye)",
+            ),
+            (
+                "away (it was)",
+                "127.0.0.1:9: refused",
+                "away (it was) (127.0.0.1:9: refused)",
+            ),
+            ("empty ()", "a cause", "empty () (a cause)"),
+        ] {
+            let error = Error::new(Code::UpstreamProtocol, message).because(cause);
+            assert_eq!(error.in_full(), full);
+        }
         let error = Error::rpc(RpcFault {
             code: -32603,
             message: "no\n\u{1b}[31m such".to_owned(),

@@ -63,7 +63,7 @@ pub use incoming::challenge;
 pub use outbound::Outbound;
 pub use profile::{LegacyProbe, Profile};
 pub use program::{is_own_program, own_program};
-pub use resolve::Resolver;
+pub use resolve::{Resolver, is_private_address, private_address};
 pub use subscription::{SubscribeOptions, Subscription, Topics};
 pub use tls::{config as tls_config, is_own_authority};
 

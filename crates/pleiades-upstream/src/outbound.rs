@@ -219,7 +219,7 @@ fn describe(failed: FetchError, host: &str) -> SendError {
             _ => format!("the TLS handshake with `{host}` failed"),
         }
     } else if let Some(ours) = cause::<Error>(&error) {
-        if ours.retry_after.is_none() && is_forbidden(ours) {
+        if ours.retry_after.is_none() && resolve::is_private_address(ours) {
             return forbidden(host);
         }
         format!("the name `{host}` was not resolved")
@@ -272,10 +272,6 @@ fn tls_fault(fault: &rustls::Error) -> (&'static str, &'static str) {
     }
 }
 
-fn is_forbidden(error: &Error) -> bool {
-    error.message == resolve::REFUSED
-}
-
 fn refused(message: String) -> SendError {
     SendError {
         message,
@@ -319,7 +315,7 @@ impl Resolve for LoopbackDns {
             let host = Host::Domain(name.as_str());
             let found = resolver.resolve(&host, 0, permit, CONNECT).await;
             let found = found.map_err(|error| -> Box<dyn std::error::Error + Send + Sync> {
-                if is_forbidden(&error) {
+                if resolve::is_private_address(&error) {
                     Box::new(AddressRefused::Forbidden)
                 } else {
                     Box::new(error)

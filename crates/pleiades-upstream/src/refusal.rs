@@ -142,7 +142,9 @@ impl RefusedResponse {
         let seen = summary.describe();
         let mut error = match self.status {
             StatusCode::TOO_MANY_REQUESTS => {
-                unavailable("the provider limits our requests; try again later".to_owned())
+                // It was turned away before it was looked into (RFC 6585, section 4).
+                let message = "the provider limits our requests; try again later";
+                Error::new(Code::UpstreamUnreachable, message)
             }
             status if status.is_server_error() => {
                 unavailable(format!("the provider is failing ({seen}); try again later"))
@@ -187,7 +189,7 @@ impl RefusedResponse {
         let message = match (unsigned, self.status) {
             (false, _) => "the provider refused the credential, or wants one",
             (true, StatusCode::UNAUTHORIZED) => "the provider wants a credential",
-            (true, _) => "the provider forbids this, or wants a credential",
+            (true, _) => "the provider forbids this (status 403), and may want a credential",
         };
         let mut error = Error::new(Code::UpstreamAuth, message).sent();
         let status = self.status.as_u16();

@@ -241,17 +241,26 @@ fn admitted(addresses: Arc<[SocketAddr]>, permit: Permit) -> Result<Arc<[SocketA
     }
     let some: Arc<[_]> = addresses.iter().copied().filter(admits).collect();
     match addresses.first() {
-        Some(first) if some.is_empty() => Err(refused(first.ip())),
+        Some(first) if some.is_empty() => Err(private_address(first.ip())),
         _ => Ok(some),
     }
 }
 
-pub(crate) const REFUSED: &str = "the provider's address is a private one; \
+const REFUSED: &str = "the provider's address is a private one; \
                                   set `upstream.allow_private: true` in its descriptor to allow it";
 
 const NO_ANSWER: &str = "the resolver did not answer";
 
-fn refused(ip: IpAddr) -> Error {
+/// Whether it is refused because the provider's address is a private one: until its descriptor is changed it
+/// fails alike.
+#[must_use]
+pub fn is_private_address(error: &Error) -> bool {
+    error.message == REFUSED
+}
+
+/// The error for a provider whose address is a private one.
+#[must_use]
+pub fn private_address(ip: IpAddr) -> Error {
     Error::new(Code::UpstreamUnreachable, REFUSED).because(format!("{ip} is a private address"))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::pool::PoolKey;
-use pleiades_core::{backoff::doubled, bounded::Bounded, text::one_line};
+use pleiades_core::{backoff::doubled, bounded::Bounded, error::Error, text::one_line};
 
 const FIRST: Duration = Duration::from_millis(100);
 const LAST: Duration = Duration::from_secs(30);
@@ -21,7 +21,25 @@ pub(crate) struct Restarts(Bounded<PoolKey, FailedStart>);
 struct FailedStart {
     failures: u32,
     until: Instant,
-    why: String,
+    why: StartFailure,
+}
+
+/// Why the last one ended or failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct StartFailure {
+    /// For callers.
+    pub(crate) message: String,
+    /// For the operator alone.
+    pub(crate) cause: String,
+}
+
+impl StartFailure {
+    fn of(error: &Error) -> Self {
+        Self {
+            message: one_line(&error.message, LONGEST),
+            cause: error.cause(),
+        }
+    }
 }
 
 impl Default for Restarts {
@@ -32,7 +50,7 @@ impl Default for Restarts {
 
 impl Restarts {
     /// How long to wait before the next start, and why the last one ended or failed.
-    pub(crate) fn delay(&self, key: &PoolKey, now: Instant) -> (Duration, String) {
+    pub(crate) fn delay(&self, key: &PoolKey, now: Instant) -> (Duration, StartFailure) {
         let last = self.0.get(key);
         last.map_or_else(Default::default, |last| {
             (last.until.saturating_duration_since(now), last.why)
@@ -40,20 +58,20 @@ impl Restarts {
     }
 
     /// Whether the last one ended or failed for this reason.
-    pub(crate) fn is_known(&self, key: &PoolKey, why: &str) -> bool {
+    pub(crate) fn is_known(&self, key: &PoolKey, why: &Error) -> bool {
         self.0
             .get(key)
-            .is_some_and(|last| last.why == one_line(why, LONGEST))
+            .is_some_and(|last| last.why == StartFailure::of(why))
     }
 
     /// Records a death, or a start that failed, and why; a sound life forgives earlier ones.
-    pub(crate) fn record_failure(&self, key: &PoolKey, sound: bool, now: Instant, why: &str) {
+    pub(crate) fn record_failure(&self, key: &PoolKey, sound: bool, now: Instant, why: &Error) {
         let mut starts = self.0.lock();
         let earlier = starts.get(key).filter(|_| !sound).map_or(0, |last| last.failures);
         let failed = FailedStart {
             failures: earlier.saturating_add(1),
             until: now + doubled(FIRST, LAST, earlier),
-            why: one_line(why, LONGEST),
+            why: StartFailure::of(why),
         };
         starts.put(key.clone(), failed);
     }
@@ -63,6 +81,11 @@ impl Restarts {
 mod tests {
     use super::*;
     use crate::pool::tests::key;
+    use pleiades_core::error::Code;
+
+    fn failure() -> Error {
+        Error::new(Code::UpstreamUnreachable, "x")
+    }
 
     #[test]
     fn each_early_death_doubles_the_wait_up_to_its_bound() {
@@ -70,7 +93,7 @@ mod tests {
         assert_eq!(restarts.delay(&key(1), now).0, Duration::ZERO);
         let mut waits = Vec::new();
         for _ in 0..12 {
-            restarts.record_failure(&key(1), false, now, "x");
+            restarts.record_failure(&key(1), false, now, &failure());
             waits.push(restarts.delay(&key(1), now).0.as_millis());
         }
         assert_eq!(waits[..4], [100, 200, 400, 800]);
@@ -83,9 +106,9 @@ mod tests {
     fn a_sound_life_forgives_earlier_deaths() {
         let (restarts, now) = (Restarts::default(), Instant::now());
         for _ in 0..5 {
-            restarts.record_failure(&key(1), false, now, "x");
+            restarts.record_failure(&key(1), false, now, &failure());
         }
-        restarts.record_failure(&key(1), true, now, "x");
+        restarts.record_failure(&key(1), true, now, &failure());
         assert_eq!(restarts.delay(&key(1), now).0, FIRST);
     }
 }

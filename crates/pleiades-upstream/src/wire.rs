@@ -280,7 +280,7 @@ impl WireState {
         }
     }
 
-    /// The error of those who waited at its end: status and last line of a process.
+    /// The error of those who waited at its end: of a process its status, and its last line as the cause.
     pub(crate) fn end_error(&self) -> Error {
         let is_closing = |shared: Arc<Shared>| shared.closing.is_cancelled();
         match self.shared.upgrade().is_some_and(is_closing) {
@@ -318,7 +318,7 @@ impl WireState {
             && self
                 .shared
                 .upgrade()
-                .is_some_and(|shared| shared.restarts.is_known(&self.key, &error.message));
+                .is_some_and(|shared| shared.restarts.is_known(&self.key, &error));
         let (tenant, user) = self.key.principal();
         macro_rules! at {
             ($level:ident) => {
@@ -352,9 +352,8 @@ impl WireState {
             && !shared.closing.is_cancelled()
         {
             let sound = self.born.elapsed() >= self.sound;
-            let why = self.end_error().message.into_owned();
             let restarts = &shared.restarts;
-            restarts.record_failure(&self.key, sound, Instant::now(), &why);
+            restarts.record_failure(&self.key, sound, Instant::now(), &self.end_error());
             shared.hubs.publish_change(&self.key, ProviderChange::Lost);
         }
     }

@@ -65,8 +65,12 @@ impl WireStart<'_> {
         }
         let (delay, why) = shared.restarts.delay(key, Instant::now());
         if delay > SOON {
-            let message = format!("the provider keeps ending and is started again later: {why}");
-            return Err(Error::new(Code::UpstreamUnreachable, message).retry_after(delay));
+            let message = format!(
+                "the provider keeps ending and is started again later: {}",
+                why.message
+            );
+            let error = Error::new(Code::UpstreamUnreachable, message);
+            return Err(error.because(why.cause).retry_after(delay));
         }
         sleep(delay).await;
         let is_process = matches!(self.client.endpoint.target, Transport::Stdio { .. });
@@ -84,7 +88,7 @@ impl WireStart<'_> {
         };
         if let (Err(error), true) = (&started, delays_next) {
             let restarts = &shared.restarts;
-            restarts.record_failure(key, false, Instant::now(), &error.message);
+            restarts.record_failure(key, false, Instant::now(), error);
         }
         started
     }

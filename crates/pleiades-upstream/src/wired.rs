@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
     pool::PoolLease,
     provider_client::ProviderClient,
     shared::Shared,
+    summary::ResponseSummary,
     wire::Wire,
     wire_start,
 };
@@ -150,7 +152,8 @@ async fn answers_ping(shared: &Shared, wire: &Wire) -> bool {
     lives
 }
 
-/// Only a death is cured by another wire.
+/// Only a death is cured by another wire; a limit of the provider is not.
 fn may_repeat(error: &Error, idempotent: bool) -> bool {
-    error.code == Code::UpstreamUnreachable && (!error.sent || idempotent)
+    let is_limit = ResponseSummary::status(error) == Some(StatusCode::TOO_MANY_REQUESTS);
+    !is_limit && error.code == Code::UpstreamUnreachable && (!error.sent || idempotent)
 }

@@ -10,7 +10,7 @@ use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
 use super::{stars, typed};
 
@@ -32,7 +32,7 @@ pub(super) async fn run(request: CallToolRequestParams, context: &RequestContext
     match request.name.as_ref() {
         "echo" => with(&request, |EchoArguments { message }| text(message)),
         "add" => with(&request, |AddArguments { a, b }| {
-            CallToolResult::structured(json!({"sum": a + b}))
+            CallToolResult::structured(json!({"sum": sum(&a, &b)}))
         }),
         "list_stars" => with(&request, list_stars),
         "find_star" => with(&request, find_star),
@@ -57,8 +57,15 @@ struct EchoArguments {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AddArguments {
-    a: f64,
-    b: f64,
+    a: Number,
+    b: Number,
+}
+
+/// A whole number, where both are and their sum fits; else a fraction.
+fn sum(a: &Number, b: &Number) -> Value {
+    let whole = a.as_i64().zip(b.as_i64()).and_then(|(a, b)| a.checked_add(b));
+    let fraction = || json!(a.as_f64().unwrap_or_default() + b.as_f64().unwrap_or_default());
+    whole.map_or_else(fraction, Value::from)
 }
 
 #[derive(Deserialize)]
@@ -285,6 +292,15 @@ mod tests {
             name: name.to_owned(),
         };
         json!(find_star(wanted))
+    }
+
+    #[test]
+    fn the_sum_of_whole_numbers_is_a_whole_number() {
+        let number = |value: Value| serde_json::from_value::<Number>(value).unwrap();
+        let of = |a: Value, b: Value| sum(&number(a), &number(b)).to_string();
+        assert_eq!(of(json!(1), json!(2)), "3");
+        assert_eq!(of(json!(1.5), json!(2)), "3.5");
+        assert!(sum(&number(json!(i64::MAX)), &number(json!(1))).is_f64());
     }
 
     #[test]

@@ -66,12 +66,12 @@ pub fn set_local(tenant: Arc<str>, user: Arc<str>) {
 }
 
 fn start(format: LogFormat, usual: &str, tail: Option<Tail>) {
-    let (filter, fault) = filter(usual);
+    let (filter, is_asked_for, fault) = filter(usual);
     let sink = sink::start();
     let is_detailed = filter
         .max_level_hint()
         .is_none_or(|level| level >= LevelFilter::DEBUG);
-    let form = form(format, is_detailed);
+    let form = form(format, is_detailed, is_asked_for);
     let layer = LogLayer { sink, form };
     if tracing_subscriber::registry()
         .with(layer.with_filter(filter.and(bound())))
@@ -88,7 +88,7 @@ fn start(format: LogFormat, usual: &str, tail: Option<Tail>) {
 }
 
 /// How lines look: for a person where one reads them, in colours unless `NO_COLOR` is set.
-fn form(format: LogFormat, is_detailed: bool) -> LineForm {
+fn form(format: LogFormat, is_detailed: bool, is_asked_for: bool) -> LineForm {
     let is_terminal = io::stderr().is_terminal();
     if format == LogFormat::Json || (format == LogFormat::Auto && !is_terminal) {
         return LineForm::Json;
@@ -97,6 +97,7 @@ fn form(format: LogFormat, is_detailed: bool) -> LineForm {
         has_colours: is_terminal
             && anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never,
         is_detailed,
+        has_greetings: is_asked_for,
     })
 }
 
@@ -119,15 +120,15 @@ fn bound() -> Targets {
         .with_targets(SILENT.map(|target| (target, LevelFilter::OFF)))
 }
 
-/// `RUST_LOG`, or the default and what is wrong with `RUST_LOG`.
-fn filter(usual: &str) -> (EnvFilter, Option<String>) {
+/// `RUST_LOG` and whether it is set, else the default; and what is wrong with `RUST_LOG`.
+fn filter(usual: &str) -> (EnvFilter, bool, Option<String>) {
     match EnvFilter::try_from_default_env() {
-        Ok(filter) => (filter, None),
+        Ok(filter) => (filter, true, None),
         Err(error) => {
             let unset = error
                 .source()
                 .is_some_and(|cause| cause.is::<std::env::VarError>());
-            (EnvFilter::new(usual), (!unset).then(|| error.to_string()))
+            (EnvFilter::new(usual), !unset, (!unset).then(|| error.to_string()))
         }
     }
 }

@@ -47,6 +47,8 @@ pub(super) struct TerminalForm {
     pub(super) has_colours: bool,
     /// Whether every field is shown.
     pub(super) is_detailed: bool,
+    /// Whether what clients do to greet a server has rows too.
+    pub(super) has_greetings: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -153,6 +155,9 @@ impl TerminalForm {
 
     /// A request: what was called, what came of it, how long it took; below it why it failed.
     pub(super) fn request(self, done: &RequestDone, at: SystemTime, out: &mut Vec<u8>) {
+        if !self.has_greetings && is_greeting(done) {
+            return;
+        }
         let mut tail = Row {
             text: String::with_capacity(80),
             columns: 0,
@@ -199,20 +204,24 @@ impl TerminalForm {
             );
         }
         if self.is_detailed {
-            let mut line = Vec::new();
-            done.write(&mut line);
-            let all: serde_json::Map<String, serde_json::Value> =
-                serde_json::from_slice(&line).unwrap_or_default();
-            let text = |value: &serde_json::Value| match value {
-                serde_json::Value::String(text) => clean(text, COLUMNS * 10),
-                other => other.to_string(),
-            };
-            let all = all
-                .iter()
-                .filter(|(name, _)| !matches!(name.as_str(), "timestamp" | "level" | "message" | "target"))
-                .map(|(name, value)| (name.as_str(), text(value)));
-            self.details(out, None, all);
+            self.request_details(done, out);
         }
+    }
+
+    fn request_details(self, done: &RequestDone, out: &mut Vec<u8>) {
+        let mut line = Vec::new();
+        done.write(&mut line);
+        let all: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(&line).unwrap_or_default();
+        let text = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => clean(text, COLUMNS * 10),
+            other => other.to_string(),
+        };
+        let all = all
+            .iter()
+            .filter(|(name, _)| !matches!(name.as_str(), "timestamp" | "level" | "message" | "target"))
+            .map(|(name, value)| (name.as_str(), text(value)));
+        self.details(out, None, all);
     }
 
     /// Every field, for whoever has asked for it.
@@ -233,6 +242,12 @@ impl TerminalForm {
         };
         push_row(out, &format!("{on}{}{off}", text.trim_end()));
     }
+}
+
+/// Whether it says nothing of what is done: each client begins so, and each command that asks a gateway.
+fn is_greeting(done: &RequestDone) -> bool {
+    let method = done.method();
+    done.outcome == "ok" && (method == "initialize" || method.starts_with("notifications/"))
 }
 
 const fn level_word(level: Level) -> Option<(Style, &'static str)> {
@@ -336,6 +351,7 @@ mod tests {
     const PLAIN: TerminalForm = TerminalForm {
         has_colours: false,
         is_detailed: false,
+        has_greetings: false,
     };
 
     fn rows(form: TerminalForm, done: &RequestDone) -> Vec<String> {
@@ -400,6 +416,27 @@ mod tests {
                 "127.0.0.1:9: Connection refused (os error 111)"
             ]
         );
+    }
+
+    #[test]
+    fn what_every_client_begins_with_has_a_row_where_it_fails_or_is_asked_for() {
+        let of = |form: TerminalForm, method: &'static str, outcome| {
+            let done = RequestDone {
+                outcome,
+                ..RequestDone::new("1", method)
+            };
+            rows(form, &done).len()
+        };
+        let all = TerminalForm {
+            has_greetings: true,
+            ..PLAIN
+        };
+        for method in ["initialize", "notifications/initialized"] {
+            assert_eq!(of(PLAIN, method, "ok"), 0);
+            assert_eq!(of(PLAIN, method, "unsupported_revision"), 1);
+            assert_eq!(of(all, method, "ok"), 1);
+        }
+        assert_eq!(of(PLAIN, "tools/list", "ok"), 1);
     }
 
     #[test]

@@ -61,23 +61,42 @@ pub(crate) async fn profile(
     access: &Secret,
     claims: &TokenClaims,
 ) -> AccountProfile {
-    let provider = &*connection.provider;
     let info = match timeout(TIMEOUT, userinfo_retrying(web, connection, server, access)).await {
         Ok(Ok(info)) => info.filter(|info| same_subject(claims, info)).unwrap_or_default(),
         Ok(Err(trouble)) => {
-            tracing::warn!(provider.name = provider, error = trouble.innermost(), description = %trouble, "userinfo does not name the account");
+            let error = trouble.innermost().to_owned();
+            log_unnamed(connection, claims, (error, Some(trouble.to_string())));
             TokenClaims::new()
         }
         Err(_elapsed) => {
-            tracing::warn!(
-                provider.name = provider,
-                error = format!("no answer within {} s", TIMEOUT.as_secs()),
-                "userinfo did not answer in time"
-            );
+            let error = format!("no answer within {} s", TIMEOUT.as_secs());
+            log_unnamed(connection, claims, (error, None));
             TokenClaims::new()
         }
     };
     merged(claims, &info)
+}
+
+/// Logs that userinfo did not help: a warning only where nothing else names the account.
+fn log_unnamed(
+    connection: &Connection,
+    claims: &TokenClaims,
+    (error, description): (String, Option<String>),
+) {
+    macro_rules! at {
+        ($level:ident) => {
+            tracing::$level!(
+                provider.name = &*connection.provider,
+                error,
+                description,
+                "userinfo does not name the account"
+            )
+        };
+    }
+    match merged(claims, &TokenClaims::new()).account {
+        Some(_) => at!(debug),
+        None => at!(warn),
+    }
 }
 
 /// Userinfo, asked once more where it failed for a passing reason.

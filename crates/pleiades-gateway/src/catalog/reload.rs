@@ -313,7 +313,10 @@ fn log_news(files: &[Arc<Parsed>], before: &[Arc<Parsed>], plan: &ReloadPlan) {
         .iter()
         .filter(|parsed| !unchanged.contains(&Arc::as_ptr(parsed)))
     {
-        let provider = parsed.id.as_deref();
+        let stale = plan.stale.iter().find(|(_, file)| Arc::ptr_eq(file, parsed));
+        // A file that is broken may have no id any more: then it is the provider that it ran as.
+        let name = stale.map_or_else(|| parsed.name(), |(id, _)| Arc::clone(id));
+        let provider = &*name;
         // What will not run is warned of by `check`; here it would bury what runs.
         for warning in parsed.warnings.iter().filter(|_| parsed.enabled) {
             let (error, cure) = with_cure(warning);
@@ -324,8 +327,7 @@ fn log_news(files: &[Arc<Parsed>], before: &[Arc<Parsed>], plan: &ReloadPlan) {
                 "a descriptor should be changed"
             );
         }
-        let keeps_running = plan.stale.values().any(|stale| Arc::ptr_eq(stale, parsed));
-        let consequence = match keeps_running {
+        let consequence = match stale.is_some() {
             true => "its last good version keeps running",
             false => "the provider does not run",
         };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pleiades_core::error::{Code, Error, RpcFault};
 use pleiades_mcp::{Revision, raw};
+use pleiades_upstream::is_private_address;
 
 /// JSON-RPC: the client has to open an address first (2025-11-25).
 pub(crate) const URL_REQUIRED: i64 = -32042;
@@ -85,10 +86,10 @@ const fn rpc_code(code: Code, revision: Revision) -> i64 {
 /// programs that read errors would try again at once.
 const AWAY: Duration = Duration::from_secs(5);
 
-/// The error with a time to try again, where nothing was sent because the provider cannot be reached.
+/// The error with a time to try again, where nothing was sent because the provider cannot be reached for now.
 pub(crate) fn paced(mut error: Error) -> Error {
     let is_away = matches!(error.code, Code::UpstreamUnreachable | Code::UpstreamTimeout);
-    if is_away && !error.sent && error.rpc.is_none() {
+    if is_away && !error.sent && error.rpc.is_none() && !is_private_address(&error) {
         error.retry_after.get_or_insert(AWAY);
     }
     error
@@ -171,6 +172,8 @@ mod tests {
         assert_eq!(after(away().retry_after(Duration::from_secs(60))), Some(60));
         assert_eq!(after(away().sent()), None);
         assert_eq!(after(Error::new(Code::NeedsAuth, "no")), None);
+        let lasting = pleiades_upstream::private_address(std::net::Ipv4Addr::LOCALHOST.into());
+        assert_eq!(after(lasting), None, "until its descriptor is changed");
     }
 
     #[test]

@@ -129,15 +129,6 @@ impl AnswerStatus {
         })
     }
 
-    /// Why nothing was run, where the call itself is at fault: without its arguments, which no log shows.
-    pub(crate) const fn why_refused(self) -> Option<&'static str> {
-        match self {
-            Self::InvalidArguments => Some("the arguments do not fit the schema of the operation"),
-            Self::UnknownTool => Some("the provider has no operation of this name"),
-            _ => None,
-        }
-    }
-
     /// Whether `isError` is set.
     #[must_use]
     pub(crate) const fn is_error(self) -> bool {
@@ -169,6 +160,10 @@ pub struct MetaAnswer {
     pub accounts: Vec<Value>,
     /// The account used.
     pub account: Option<Arc<str>>,
+    /// The operation that it is about, by its name in the catalogue, for the log.
+    pub(crate) tool: Option<Arc<str>>,
+    /// Why nothing was run, for the log: names of arguments, none of their values.
+    pub(crate) cause: Option<String>,
     /// Whether it answers a tool whose own results are of a schema: what is ours may not stand in
     /// `structuredContent` then, since clients check that (MCP 2025-11-25, tools, "Output Schema").
     pub is_of_schema: bool,
@@ -190,6 +185,8 @@ impl MetaAnswer {
             content: Vec::new(),
             accounts: Vec::new(),
             account: None,
+            tool: None,
+            cause: None,
             is_of_schema: false,
         }
     }
@@ -245,7 +242,8 @@ impl MetaAnswer {
         let text = match (&error.rpc, error.code) {
             (Some(fault), _) => format!("{title} answered with an error: {}", fault.message),
             (None, Code::UpstreamAuth) => format!(
-                "{title} refused the credential of this call; the operator has to check the provider's `auth`"
+                "{title}: {}; the operator has to check the provider's `auth`",
+                error.message
             ),
             (None, Code::UpstreamUnreachable | Code::UpstreamTimeout | Code::UpstreamProtocol) => {
                 format!("{title}: {}. {}", error.message, retry_advice(error, writes))
@@ -370,9 +368,12 @@ const fn outcome(status: AnswerStatus, code: Option<Code>) -> &'static str {
 fn retry_advice(error: &Error, writes: bool) -> Cow<'static, str> {
     match (error.sent, writes) {
         (false, _) => {
-            let seconds = error.retry_after.map_or(1, whole_seconds);
-            format!("Nothing was run. {ACT}; the same call is not worth another try before {seconds} s.")
-                .into()
+            // The same time stands in `data.retry_after`.
+            let after = error
+                .retry_after
+                .map(whole_seconds)
+                .map(|seconds| format!("; the same call is not worth another try before {seconds} s"));
+            format!("Nothing was run. {ACT}{}.", after.unwrap_or_default()).into()
         }
         (true, _) if error.code == Code::UpstreamProtocol && !writes => {
             format!("It only reads, and will fail alike until somebody acts. {ACT}.").into()
@@ -491,15 +492,32 @@ mod tests {
                 .contains("only reads")
         );
         let unsent = Error::new(Code::UpstreamUnreachable, "cannot be reached");
+        let answer = written(MetaAnswer::of_error(&unsent, "X", true));
+        let text = answer["structuredContent"]["text"].as_str().unwrap();
+        assert!(text.contains("Nothing was run"), "{text}");
         assert!(
-            MetaAnswer::of_error(&unsent, "X", true)
-                .text
-                .contains("Nothing was run")
+            !text.contains("another try"),
+            "no time but that of `retry_after`: {text}"
         );
+        assert_eq!(answer["structuredContent"]["data"]["retry_after"], Value::Null);
         let away = unsent.retry_after(Duration::from_secs(5));
         let text = MetaAnswer::of_error(&away, "X", true).text;
         assert!(
             text.contains("`pleiades doctor`") && text.contains("before 5 s"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_told_as_the_provider_meant_it_and_not_always_as_of_a_credential() {
+        let error = Error::new(Code::UpstreamAuth, "the provider forbids this (status 403)").sent();
+        let text = MetaAnswer::of_error(&error, "X", true).text;
+        assert!(
+            text.starts_with("X: the provider forbids this (status 403);"),
+            "{text}"
+        );
+        assert!(
+            text.contains("`auth`") && !text.contains("refused the credential"),
             "{text}"
         );
     }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{envelope::printable, name, shape::SchemaDocument};
 use crate::catalog::{Effort, Tool};
-use pleiades_core::text::clipped;
+use pleiades_core::text::{clipped, one_line};
 
 /// Lines; more would not be read.
 const MAX_FAULTS: usize = 8;
@@ -14,9 +14,18 @@ const MAX_SHOWN: usize = 121;
 /// Bytes of a place that are repeated.
 const MAX_LOCATION: usize = 256;
 
+/// A place where arguments do not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ArgumentFault {
+    /// For whoever made the call.
+    pub(super) text: String,
+    /// For the log: the place and what is expected there, no value.
+    pub(super) brief: String,
+}
+
 /// Where arguments do not fit an operation; empty when they do, and when that takes too much to find
 /// out, or its schema cannot be compiled: then the provider judges.
-pub(super) fn faults(tool: &Tool, schema: &Value, arguments: &Map<String, Value>) -> Vec<String> {
+pub(super) fn faults(tool: &Tool, schema: &Value, arguments: &Map<String, Value>) -> Vec<ArgumentFault> {
     let Some(checks) = tool.checks() else {
         return Vec::new();
     };
@@ -32,7 +41,7 @@ pub(super) fn faults(tool: &Tool, schema: &Value, arguments: &Map<String, Value>
         .collect()
 }
 
-fn lines(shape: SchemaDocument<'_>, error: &ValidationError<'_>) -> Vec<String> {
+fn lines(shape: SchemaDocument<'_>, error: &ValidationError<'_>) -> Vec<ArgumentFault> {
     let path = error.instance_path().to_string();
     let location = location_of(&path);
     let here = schema_at(shape, &path);
@@ -42,30 +51,38 @@ fn lines(shape: SchemaDocument<'_>, error: &ValidationError<'_>) -> Vec<String> 
             let expected = here
                 .and_then(|schema| shape.member(schema, property.as_str()?))
                 .map_or_else(String::new, |schema| expectation(shape, schema));
-            vec![format!("{location}.{name}: missing{expected}")]
+            let text = format!("{location}.{name}: missing{expected}");
+            vec![fault(text, &format!("{location}.{name}: missing"))]
         }
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => unexpected
             .iter()
             .take(MAX_FAULTS)
-            .map(|name| unknown(&location, name, (shape, here)))
+            .map(|name| {
+                let brief = format!("{location}.{}: no such parameter", printable(name));
+                fault(unknown(&location, name, (shape, here)), &brief)
+            })
             .collect(),
         ValidationErrorKind::Enum { options } => {
-            vec![format!(
+            let text = format!(
                 "{location}: got {}, expected one of {}",
                 shown(error.instance()),
                 choices(error.instance(), options)
-            )]
+            );
+            vec![fault(text, &format!("{location}: none of the allowed values"))]
         }
         _ => {
             let expected = here.map_or_else(String::new, |schema| expectation(shape, schema));
             let why = clipped(&error.masked_with("it").to_string(), MAX_SHOWN);
-            vec![format!(
-                "{location}: got {}{expected}: {why}",
-                shown(error.instance())
-            )]
+            let text = format!("{location}: got {}{expected}: {why}", shown(error.instance()));
+            vec![fault(text, &format!("{location}: does not fit{expected}"))]
         }
     }
+}
+
+fn fault(text: String, brief: &str) -> ArgumentFault {
+    let brief = one_line(brief, MAX_SHOWN);
+    ArgumentFault { text, brief }
 }
 
 /// A JSON pointer as a path from `arguments`.

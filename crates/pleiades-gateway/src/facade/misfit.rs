@@ -34,7 +34,7 @@ pub fn misfit(definition: RawObject, arguments: &Map<String, Value>) -> Option<M
         .is_object()
         .then(|| example::example(&schema, checks.as_deref()));
     Some(Misfit {
-        faults,
+        faults: faults.into_iter().map(|fault| fault.text).collect(),
         signature: signature::line(&tool),
         example: example.flatten(),
     })

@@ -10,10 +10,12 @@ use serde_json::{Map, Value, json, value::RawValue};
 use super::answer::{AnswerStatus, MetaAnswer};
 use super::duplicate_keys::{self, JsonDefect};
 use super::envelope::{self, NamedTool, ToolIndex, Unreadable, printable};
+use super::faults::{self, ArgumentFault};
 use super::shape::{MAX_SCHEMA, declared};
-use super::{coerce, example, faults, name, repairs::Repair, signature};
+use super::{coerce, example, name, repairs::Repair, signature};
 use crate::catalog::{Catalogue, Effort, Provider, Tool};
 use pleiades_core::error::{Code, Error};
+use pleiades_core::telemetry::names::OTHER;
 use pleiades_core::text::clipped;
 use pleiades_mcp::{Raw, RawObject, raw};
 
@@ -21,6 +23,8 @@ use pleiades_mcp::{Raw, RawObject, raw};
 const MENU_BYTES: usize = 800 * 4;
 const MAX_NAMES_BYTES: usize = 4 * 1024;
 const NEAREST: usize = 3;
+/// Of arguments that are no object, for the log: why may repeat them.
+const UNREAD: &str = "the arguments cannot be read as an object";
 const ACCOUNT: &str = "accountId";
 /// Calls within calls that are looked into.
 const MAX_WRAPPED: usize = 2;
@@ -67,8 +71,9 @@ pub(crate) fn plan_among(
     elsewhere: &dyn Fn(&str) -> Option<String>,
 ) -> MetaPlan {
     if let Some(why) = defect(arguments) {
-        let text = format!("Nothing was run: {why}");
-        return MetaPlan::Answer(MetaAnswer::new(AnswerStatus::InvalidArguments, text));
+        let mut answer = MetaAnswer::new(AnswerStatus::InvalidArguments, format!("Nothing was run: {why}"));
+        answer.cause = Some(why);
+        return MetaPlan::Answer(answer);
     }
     fast_path(catalogue, arguments, Judge::Ample)
         .unwrap_or_else(|| lenient_path(provider, catalogue, arguments, elsewhere))
@@ -287,16 +292,23 @@ fn unread(unreadable: &Unreadable) -> MetaAnswer {
     match &unreadable.tool {
         Some(tool) => {
             let schema = declared(tool);
-            invalid(tool, &schema, std::slice::from_ref(&unreadable.why), Vec::new())
+            let fault = ArgumentFault {
+                text: unreadable.why.clone(),
+                brief: UNREAD.to_owned(),
+            };
+            invalid(tool, &schema, &[fault], Vec::new())
         }
-        None => MetaAnswer::new(
-            AnswerStatus::InvalidArguments,
-            format!("Nothing was run: {}.", unreadable.why),
-        ),
+        None => {
+            let text = format!("Nothing was run: {}.", unreadable.why);
+            let mut answer = MetaAnswer::new(AnswerStatus::InvalidArguments, text);
+            answer.cause = Some(UNREAD.to_owned());
+            answer
+        }
     }
 }
 
-fn invalid(tool: &Tool, schema: &Value, faults: &[String], notes: Vec<String>) -> MetaAnswer {
+fn invalid(tool: &Tool, schema: &Value, found: &[ArgumentFault], notes: Vec<String>) -> MetaAnswer {
+    let faults: Vec<&str> = found.iter().map(|fault| &*fault.text).collect();
     let (next, shown) = next(tool, schema);
     let text = format!(
         "Nothing was run: the arguments of `{}` do not fit.\n- {}\n{}{shown}",
@@ -310,6 +322,9 @@ fn invalid(tool: &Tool, schema: &Value, faults: &[String], notes: Vec<String>) -
     ));
     answer.next = Some(raw::raw(&next));
     answer.notes = notes;
+    answer.tool = Some((&*tool.name).into());
+    let briefs: Vec<&str> = found.iter().map(|fault| &*fault.brief).collect();
+    answer.cause = Some(briefs.join("; "));
     answer
 }
 
@@ -346,6 +361,7 @@ fn schema(tool: &Tool, notes: Vec<String>) -> MetaAnswer {
     // Without an example the call that asks for the schema would come next, and that is this one.
     answer.next = (!shown.is_empty()).then(|| raw::raw(&next));
     answer.notes = notes;
+    answer.tool = Some((&*tool.name).into());
     answer
 }
 
@@ -402,6 +418,8 @@ fn unknown(provider: &Provider, catalogue: &Catalogue, name: &str, elsewhere: Op
     }
     let mut answer = MetaAnswer::new(AnswerStatus::UnknownTool, text);
     answer.data = Some(raw::raw(&json!({ "code": answer.outcome(), "nearest": names })));
+    answer.tool = Some(OTHER.into());
+    answer.cause = Some("the provider has no operation of this name".to_owned());
     answer
 }
 

@@ -56,12 +56,14 @@ async fn meta_call(
         request,
         provider: &provider,
     };
+    call.name_tool(&arguments, &provider.live.shared.load());
     let (reached, lists, ambiguous) = match call.lists().await {
         Ok(lists) => lists,
         Err(error) => return call.failed(None, error, None),
     };
     let account = reached.account.clone().filter(|_| ambiguous.is_none());
     request.facts().set_account(account.as_ref());
+    call.name_tool(&arguments, &lists);
     let (plan, lists) = match call.understood(&reached, lists, arguments).await {
         Ok(understood) => understood,
         Err(error) => return call.failed(account, error, None),
@@ -190,6 +192,14 @@ struct ProviderCall<'a> {
 }
 
 impl ProviderCall<'_> {
+    /// Names the operation for the log, as far as these lists know it: a call may fail before it runs.
+    fn name_tool(&self, arguments: &RawObject, lists: &Catalogue) {
+        if let Some(name) = arguments.text("tool") {
+            let known = lists.tool(&name).map_or(names::OTHER, |tool| &tool.name);
+            self.request.facts().set_tool(Some(&known.into()));
+        }
+    }
+
     /// And, where several accounts could make the call, the error for the case that it has to be made.
     async fn lists(&self) -> Result<(Reached, Arc<Catalogue>, Option<Error>), Error> {
         let accounts = &self.services.accounts;
@@ -345,8 +355,12 @@ impl ProviderCall<'_> {
 
     fn answered(&self, account: Option<Arc<str>>, mut answer: MetaAnswer) -> Done {
         self.complete(account, &mut answer);
-        if let Some(why) = answer.status.why_refused() {
-            self.request.facts().set_cause(why.to_owned());
+        let facts = self.request.facts();
+        if let Some(tool) = &answer.tool {
+            facts.set_tool(Some(tool));
+        }
+        if let Some(cause) = answer.cause.take() {
+            facts.set_cause(cause);
         }
         let outcome = answer.outcome();
         let result = answer.into_result(self.request.revision(), &self.request.peer().request_id);

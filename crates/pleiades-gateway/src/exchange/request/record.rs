@@ -5,9 +5,12 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 
 use pleiades_core::error::{Code, Error};
-use pleiades_core::telemetry::events::RequestDone;
+use pleiades_core::telemetry::{events::RequestDone, names};
 use pleiades_credential::{ProviderAuth, Signature};
 use pleiades_mcp::Revision;
+
+/// Why a call failed whose tool says so itself: results of tools stand in no log.
+const OF_THE_TOOL: &str = "the tool reported a failure of its own; its text stands in the answer alone";
 
 /// What a request turned out to be, for its one event.
 #[derive(Debug, Clone, Default)]
@@ -147,7 +150,8 @@ impl Facts {
             cause: match known.signature {
                 Some(signature) => known.cause.map(|cause| signature.redacted(cause)),
                 None => known.cause,
-            },
+            }
+            .or_else(|| (outcome == names::TOOL_ERROR).then(|| OF_THE_TOOL.to_owned())),
             is_operators: false,
         }
     }
@@ -173,6 +177,13 @@ mod tests {
         assert_eq!(record.tool.as_deref(), Some("send"));
         assert_eq!(record.account.as_deref(), Some("ann"));
         assert_eq!(record.upstream, Some(Duration::from_millis(7)));
+    }
+
+    #[test]
+    fn a_failure_that_a_tool_reports_itself_is_named_without_its_text() {
+        let record = Facts::default().record("tools/call".to_owned(), names::TOOL_ERROR);
+        assert_eq!(record.cause.as_deref(), Some(OF_THE_TOOL));
+        assert_eq!(Facts::default().record("tools/call".to_owned(), "ok").cause, None);
     }
 
     #[test]

@@ -289,6 +289,28 @@ fn an_unknown_operation_is_answered_with_the_nearest_and_never_run() {
 }
 
 #[test]
+fn the_log_names_operation_and_arguments_and_none_of_their_values() {
+    let call = json!({ "tool": "get_forecast", "arguments": { "days": "a secret", "town\u{1b}": "Bern" } });
+    let answer = answered(call);
+    assert_eq!(answer.tool.as_deref(), Some("get_forecast"));
+    let cause = answer.cause.unwrap();
+    for part in [
+        "arguments.city: missing",
+        "arguments.days: does not fit, expected integer",
+        "no such parameter",
+    ] {
+        assert!(cause.contains(part), "{part}: {cause}");
+    }
+    for hidden in ["secret", "Bern", "\u{1b}"] {
+        assert!(!cause.contains(hidden), "{cause}");
+    }
+    let unknown = answered(json!({ "tool": "get_forcast", "arguments": {} }));
+    assert_eq!(unknown.tool.as_deref(), Some("other"));
+    let unread = answered(json!({ "tool": "get_forecast", "arguments": "{ a secret" }));
+    assert!(!unread.cause.unwrap().contains("secret"));
+}
+
+#[test]
 fn wrong_arguments_are_listed_by_location() {
     let answer = answered(json!({ "tool": "get_forecast", "arguments": { "days": 9, "town": "Bern" } }));
     assert_eq!(answer.status, AnswerStatus::InvalidArguments);

@@ -80,7 +80,7 @@ async fn ask<'a>(
     choices: &[DefaultOption<'a>],
 ) -> Option<DefaultOption<'a>> {
     ui::err(format_args!(
-        "Which account of {} do calls use that name none?",
+        "Which account of {} should calls use when they name none?",
         connection.title
     ));
     for (at, choice) in choices.iter().enumerate() {

@@ -283,7 +283,7 @@ fn default_form(done: &ConnectedAccount, used: Option<&str>, (action, state): (&
         None => [button(DefaultChoice::None, none, ""), new, String::new()],
     };
     format!(
-        "<h2>Which account of {title} do calls use that name none?</h2>\
+        "<h2>Which account of {title} should calls use when they name none?</h2>\
          <form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"state\" value=\"{}\">{}</form>\
          <p class=\"soft\">You can also close this page: then nothing changes.</p>",
         escape(action),

@@ -60,6 +60,8 @@ struct ServerFacts {
     profile: Option<Profile>,
     /// Whether it speaks only the transport of 2024-11-05.
     sse: bool,
+    /// Whether its address is reached with permission alone.
+    is_private: bool,
     /// Why a sign-in could not be discovered, and what helps.
     unpublished: Option<(String, String)>,
 }
@@ -80,9 +82,8 @@ pub(super) fn run(global: &Global, request: &AddRequest) -> Result<u8, u8> {
 
 fn add(app: &App, request: &AddRequest) -> Result<PathBuf, (u8, String)> {
     let target = target(app, request)?;
-    let endpoint = Arc::new(app::endpoint_for_probe(target, PROBE_TIMEOUT));
     ui::err(format_args!("{DIM}asking what it is …{DIM:#}"));
-    let asked = super::until_signal(app, ask(app, &endpoint));
+    let asked = super::until_signal(app, ask_as_a_gateway(app, target));
     let found = asked
         .ok_or_else(|| (exit::TEMPORARY, "interrupted".to_owned()))?
         .map_err(|error| {
@@ -131,14 +132,39 @@ fn target(app: &App, request: &AddRequest) -> Result<Transport, (u8, String)> {
         let why = "give an http or https URL without credentials";
         return Err((exit::USAGE, why.to_owned()));
     }
-    Ok(Transport::Http {
+    Ok(remote(url, false, app.world().loopback))
+}
+
+fn remote(url: Url, allow_private: bool, allow_loopback: bool) -> Transport {
+    Transport::Http {
         url,
         headers: Vec::new(),
         tls: None,
-        allow_private: true,
-        allow_loopback: true,
+        allow_private,
+        allow_loopback,
         sse: false,
-    })
+    }
+}
+
+/// Asks with what a descriptor permits by itself, as the gateway will; an address that needs permission is
+/// asked with it, and the descriptor gives it.
+async fn ask_as_a_gateway(app: &App, target: Transport) -> Result<ServerFacts, Error> {
+    let address = match &target {
+        Transport::Http { url, .. } => Some(url.clone()),
+        Transport::Stdio { .. } => None,
+    };
+    let endpoint = |target| Arc::new(app::endpoint_for_probe(target, PROBE_TIMEOUT));
+    let asked = ask(app, &endpoint(target)).await;
+    match (address, asked) {
+        (Some(url), Err(error)) if error.message.contains("upstream.allow_private") => {
+            let found = ask(app, &endpoint(remote(url, true, true))).await?;
+            Ok(ServerFacts {
+                is_private: true,
+                ..found
+            })
+        }
+        (_, asked) => asked,
+    }
 }
 
 async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<ServerFacts, Error> {
@@ -159,6 +185,7 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<ServerFacts, Error> 
                 about: None,
                 profile: None,
                 sse: false,
+                is_private: false,
             });
         }
         Err(error) => return Err(error),
@@ -176,6 +203,7 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<ServerFacts, Error> 
         about: about.filter(|text| !text.is_empty()),
         profile: Some(profile),
         sse: matches!(endpoint.target, Transport::Http { .. }) && app.upstreams().is_wired(endpoint),
+        is_private: false,
         unpublished: None,
     })
 }
@@ -323,8 +351,8 @@ fn descriptor((id, title): (&str, &str), found: &ServerFacts, request: &AddReque
             if found.sse {
                 text.push_str("  protocol: sse\n");
             }
-            if is_private(url) {
-                text.push_str("  allow_private: true\n");
+            if found.is_private {
+                text.push_str(PRIVATE);
             }
         }
         None => {
@@ -339,6 +367,12 @@ fn descriptor((id, title): (&str, &str), found: &ServerFacts, request: &AddReque
     text
 }
 
+/// Why a descriptor gives permission that nobody asked for.
+const PRIVATE: &str =
+    "  # Its address is none of the public network: without permission the gateway does not connect to it.
+  allow_private: true
+";
+
 /// A server that answers 401 publishes how to log in, or takes a key: the descriptor says the
 /// one, names the other, and waits to be enabled.
 const WANTS_AUTH: &str = "\
@@ -350,17 +384,10 @@ auth:
   oauth: {}
 ";
 
-fn is_private(url: &str) -> bool {
-    use std::net::IpAddr;
-    let Ok(url) = Url::parse(url) else { return false };
-    match url.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_private() || ip.is_link_local(),
-        Some(url::Host::Ipv6(ip)) => !IpAddr::V6(ip).is_loopback() && (ip.segments()[0] & 0xfe00) == 0xfc00,
-        _ => false,
-    }
-}
-
 fn tell(found: &ServerFacts, title: &str) {
+    if found.is_private {
+        ui::err("its address is none of the public network: the file permits it with `allow_private: true`");
+    }
     match &found.profile {
         Some(profile) => {
             let revisions: Vec<&str> = profile

@@ -575,3 +575,63 @@ async fn a_provider_that_is_not_there_is_a_fault_of_usage_for_every_command() {
         assert_eq!(code, Some(64), "{args:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_added_address_that_needs_permission_gets_it_and_the_file_says_why() {
+    let fake = FakeServer::start(&["2025-11-25"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = format!(
+        "listen: 0.0.0.0:8787\naccess: {{ api_keys: [{{ name: ci, tenant: acme, user: bot, sha256: '{}' }}] }}\n",
+        "0".repeat(64)
+    );
+    std::fs::write(folder.path().join("pleiades.yaml"), settings).unwrap();
+    std::fs::create_dir(folder.path().join("providers.d")).unwrap();
+    let (code, _, err) = run(command(folder.path(), &["add", &fake.url, "--id", "one"])).await;
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.contains("allow_private: true"), "{err}");
+    let file = folder.path().join("providers.d/one.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let expected = "  # Its address is none of the public network: without permission the gateway does not connect to it.\n  \
+                    allow_private: true\n";
+    assert!(text.contains(expected), "{text}");
+    let (code, out, _) = run(command(folder.path(), &["check", "providers.d/one.yaml"])).await;
+    assert_eq!(code, Some(0), "{out}");
+    std::fs::write(&file, text.replace("allow_private: true", "allow_private: false")).unwrap();
+    let (code, out, _) = run(command(folder.path(), &["check", "providers.d/one.yaml"])).await;
+    assert_eq!(code, Some(64), "{out}");
+}
+
+#[test]
+fn every_address_that_is_not_connected_to_without_permission_is_a_fault_of_check() {
+    use pleiades_descriptor::reader::{LocalAddress, local_ip};
+    use pleiades_upstream::Permit;
+    let permit = |private| Permit {
+        private,
+        loopback: private,
+    };
+    let first = (0..=u16::MAX).flat_map(|head| {
+        let [a, b] = head.to_be_bytes();
+        let four = [0, 2, 99, 100, 113].map(|third| std::net::Ipv4Addr::new(a, b, third, 7).into());
+        let six = [
+            [0; 7],
+            [0xdb8, 0, 0, 0, 0, 0, 7],
+            [0xff9b, 1, 0, 0, 0, 0, 7],
+            [1, 2, 3, 4, 5, 6, 7],
+        ]
+        .map(|rest: [u16; 7]| {
+            let [b, c, d, e, f, g, h] = rest;
+            std::net::Ipv6Addr::new(head, b, c, d, e, f, g, h).into()
+        });
+        four.into_iter().chain(six).collect::<Vec<std::net::IpAddr>>()
+    });
+    for address in first {
+        let kind = local_ip(address);
+        assert_eq!(
+            kind.is_none(),
+            permit(false).admits(address),
+            "{address}: {kind:?}"
+        );
+        let is_usable = !matches!(kind, Some(LocalAddress::Unusable(_)));
+        assert_eq!(is_usable, permit(true).admits(address), "{address}: {kind:?}");
+    }
+}

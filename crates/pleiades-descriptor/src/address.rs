@@ -78,6 +78,8 @@ pub enum LocalAddress {
     Loopback,
     /// Anything else that needs `allow_private`, by its name.
     Private(&'static str),
+    /// What is no server's, permitted or not, by its name.
+    Unusable(&'static str),
 }
 
 /// Kind of a URL's host, as far as it is known without DNS.
@@ -149,7 +151,7 @@ pub fn local_ip(address: IpAddr) -> Option<LocalAddress> {
         return Some(LocalAddress::Loopback);
     }
     if address.is_unspecified() {
-        return Some(LocalAddress::Private("the unspecified address"));
+        return Some(LocalAddress::Unusable("the unspecified address"));
     }
     if let Some(inner) = embedded(address) {
         return local_v4(inner);
@@ -159,7 +161,15 @@ pub fn local_ip(address: IpAddr) -> Option<LocalAddress> {
         [first, ..] if first & 0xfe00 == 0xfc00 => Some(LocalAddress::Private("a private address")),
         [first, ..] if first & 0xffc0 == 0xfe80 => Some(LocalAddress::Private("a link-local address")),
         [first, ..] if first & 0xffc0 == 0xfec0 => Some(LocalAddress::Private("a site-local address")),
-        [first, ..] if first & 0xff00 == 0xff00 => Some(LocalAddress::Private("a multicast address")),
+        [0xff00..=0xffff, ..] => Some(LocalAddress::Unusable("a multicast address")),
+        [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => {
+            Some(LocalAddress::Private("a documentation address"))
+        }
+        [0xfe00..=0xfeff, ..]
+        | [0x64, 0xff9b, 1, ..]
+        | [0x0100, 0, 0, 0, ..]
+        | [0x2001, 0..=0x01ff, ..]
+        | [0x5f00, ..] => Some(LocalAddress::Private("a reserved address")),
         _ => None,
     }
 }
@@ -172,7 +182,9 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
         Some(Ipv4Addr::from(bytes))
     };
     match address.segments() {
-        [0, 0, 0, 0, 0, 0xffff | 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => four(12),
+        [0, 0, 0, 0, 0, 0xffff | 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
+            four(12)
+        }
         [0x2002, ..] => four(2),
         _ => None,
     }
@@ -182,14 +194,15 @@ fn local_v4(address: Ipv4Addr) -> Option<LocalAddress> {
     let private = match address.octets() {
         [127, ..] => return Some(LocalAddress::Loopback),
         [169, 254, 169, 254] | [100, 100, 100, 200] => "a metadata service",
-        [0, ..] => "the unspecified address",
+        [0, ..] => return Some(LocalAddress::Unusable("the unspecified address")),
         [10, ..] | [192, 168, ..] => "a private address",
         [172, second, ..] if second & 0xf0 == 16 => "a private address",
         [169, 254, ..] => "a link-local address",
         [100, second, ..] if second & 0xc0 == 64 => "a shared address",
-        [192, 0, 0, _] | [198, 18 | 19, ..] => "a reserved address",
-        [first, ..] if first & 0xf0 == 224 => "a multicast address",
-        [first, ..] if first & 0xf0 == 240 => "a reserved address",
+        [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => "a documentation address",
+        [192, 0, 0, _] | [192, 88, 99, _] | [198, 18 | 19, ..] => "a reserved address",
+        [224..=239, ..] => return Some(LocalAddress::Unusable("a multicast address")),
+        [240..=255, ..] => return Some(LocalAddress::Unusable("a reserved address")),
         _ => return None,
     };
     Some(LocalAddress::Private(private))
@@ -221,11 +234,19 @@ mod tests {
             "http://[fd00::1]/",
             "http://169.254.169.254/",
             "http://[fe80::1]/",
-            "http://0.0.0.0/",
-            "http://[::]/",
             "http://[64:ff9b::a00:1]/",
+            "http://192.0.2.2/",
+            "http://[2001:db8::1]/",
         ] {
             assert!(matches!(of(url), Some(LocalAddress::Private(_))), "{url}");
+        }
+        for url in [
+            "http://0.0.0.0/",
+            "http://[::]/",
+            "http://224.0.0.1/",
+            "http://[ff02::1]/",
+        ] {
+            assert!(matches!(of(url), Some(LocalAddress::Unusable(_))), "{url}");
         }
         assert_eq!(of("https://1.1.1.1/"), None);
         assert_eq!(of("https://example.com/"), None);

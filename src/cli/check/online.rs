@@ -118,6 +118,7 @@ fn reach(
             None => true,
             Some(LocalAddress::Loopback) => loopback,
             Some(LocalAddress::Private(_)) => private,
+            Some(LocalAddress::Unusable(_)) => false,
         })
         .collect();
     if permitted.is_empty() {

@@ -37,6 +37,11 @@ fn url(node: &Node, world: &ReadContext, report: &mut Report) {
         .and_then(Node::boolean)
         .unwrap_or(false);
     let what = match address::local(&url) {
+        Some(LocalAddress::Unusable(what)) => {
+            let finding = say(format!("the URL names {what}, which is no server's"));
+            let cure = "write the server's own address";
+            return report.fault(found.at, "upstream.url", finding.cure(cure));
+        }
         _ if is_allowed => return,
         None => return,
         Some(LocalAddress::Loopback) if world.loopback => return,
@@ -64,7 +69,10 @@ pub(super) fn credential_in_clear(upstream: &Node, auth: Option<&Node>, report: 
         "{what} would travel unencrypted, for anybody on the way to read and use"
     ));
     let is_allowed = upstream.at_path(&["allow_private"]).and_then(Node::boolean) == Some(true);
-    let needs_permission = matches!(address::local(&url), Some(LocalAddress::Private(_)));
+    let needs_permission = matches!(
+        address::local(&url),
+        Some(LocalAddress::Private(_) | LocalAddress::Unusable(_))
+    );
     match clear {
         ClearText::Inside if is_allowed => {
             let cure = "write `https` if the server has it";

@@ -16,7 +16,7 @@ use pleiades_core::error::{Code, Error};
 use pleiades_core::signature::Signature;
 use pleiades_core::web::{AddressPolicy, HttpClient as _};
 use pleiades_credential::vault::file::key;
-use pleiades_descriptor::settings::Settings;
+use pleiades_descriptor::settings::{self, Settings};
 use pleiades_mcp::{DeclaredCapabilities, RawObject, Revision};
 use pleiades_upstream::{Call, Endpoint, Identity, Outbound, SessionSharing, Transport, Upstreams};
 
@@ -33,6 +33,8 @@ const EVENTS: usize = 16;
 /// The revision that commands speak, whoever answers them.
 pub(crate) const REVISION: Revision = Revision::NEWEST_LEGACY;
 const ACCOUNT_HEADER: HeaderName = HeaderName::from_static("pleiades-account");
+/// Asks for the request's id in errors, where they are read apart from the answer's headers.
+const NAMED_HEADER: HeaderName = HeaderName::from_static("pleiades-name-request");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What a command asks a gateway for.
@@ -125,28 +127,47 @@ impl GatewayClient {
             .map_err(|cause| Error::new(Code::Internal, "the gateway's answer is no JSON").because(cause))
     }
 
-    /// Why the gateway cannot serve a provider, as its admin listener says to whoever is on this machine.
-    pub(crate) fn reason(&self, provider: &str) -> Option<String> {
-        let request = http::Request::get(format!("http://{}/providers", self.admin));
-        let request = request.body(Vec::new()).ok()?;
-        let reach = AddressPolicy {
-            private: true,
-            loopback: true,
-            ca: None,
-        };
+    /// How the gateway says that a provider is.
+    pub(crate) fn report(&self, provider: &str) -> Option<Value> {
         let web = Outbound::new(Arc::clone(self.upstreams.resolver()));
-        let asked = async { timeout(REASON, web.send(&reach, request)).await };
-        let answer = self.control.block_on(asked).ok()?.ok()?;
-        let report: Value = serde_json::from_slice(answer.body()).ok()?;
-        let mut entries = report.get("providers")?.as_array()?.iter();
-        let entry = entries.find(|entry| entry.get("id").is_some_and(|id| id == provider))?;
-        entry.get("reason")?.as_str().map(str::to_owned)
+        let mut entries = self.control.block_on(asked(&web, self.admin))?;
+        let at = entries.iter().position(|entry| entry["id"] == provider)?;
+        Some(entries.swap_remove(at))
     }
 
     /// Ends the session.
     pub(crate) fn close(self, within: Duration) {
         self.control.block_on(self.upstreams.shutdown(within));
         self.control.shutdown_background();
+    }
+}
+
+/// How the providers of a gateway are, as its admin listener says to whoever is on this machine, or has its key.
+pub(crate) fn providers(gateway: &RunningGateway) -> Option<Vec<Value>> {
+    let control = super::control().ok()?;
+    let upstreams = Upstreams::new(control.handle().clone(), Vec::new());
+    let web = Outbound::new(Arc::clone(upstreams.resolver()));
+    let entries = control.block_on(asked(&web, gateway.admin));
+    control.shutdown_background();
+    entries
+}
+
+async fn asked(web: &Outbound, admin: SocketAddr) -> Option<Vec<Value>> {
+    let mut request = http::Request::get(format!("http://{admin}/providers"));
+    if let Some(key) = settings::admin_key() {
+        request = request.header(API_KEY, secret(key.expose())?);
+    }
+    let request = request.body(Vec::new()).ok()?;
+    let reach = AddressPolicy {
+        private: true,
+        loopback: true,
+        ca: None,
+    };
+    let answer = timeout(REASON, web.send(&reach, request)).await.ok()?.ok()?;
+    let mut report: Value = serde_json::from_slice(answer.body()).ok()?;
+    match report.get_mut("providers").map(Value::take) {
+        Some(Value::Array(entries)) => Some(entries),
+        _ => None,
     }
 }
 
@@ -157,6 +178,7 @@ fn endpoint(settings: &Settings, gateway: &RunningGateway, wanted: ToolViewReque
         return None;
     }
     let mut headers = wanted.keys;
+    headers.push((NAMED_HEADER, HeaderValue::from_static("1")));
     if settings.access.names_callers() {
         let key = key::read(&super::local_key_file(settings)?).ok()?;
         headers.push((API_KEY, secret(key.expose())?));
@@ -220,7 +242,7 @@ mod tests {
             panic!("over HTTP");
         };
         assert_eq!(url.as_str(), "http://127.0.0.1:8787/tools/mail");
-        let [(name, value)] = headers.as_slice() else {
+        let [_, (name, value)] = headers.as_slice() else {
             panic!("{headers:?}");
         };
         assert_eq!((name, value.as_bytes()), (&ACCOUNT_HEADER, "änn".as_bytes()));

@@ -44,13 +44,13 @@ use pleiades_upstream::{Upstreams, minimal_environment};
 
 pub(crate) use accounts::put;
 pub(crate) use credentials::vault_fault;
-pub(crate) use gateway_client::{GatewayClient, REVISION, ToolViewRequest};
+pub(crate) use gateway_client::{GatewayClient, REVISION, ToolViewRequest, providers};
 pub(crate) use lifecycle::{Lifecycle, termination_signal};
 pub(crate) use local::file as local_key_file;
 pub(crate) use migration::Migration;
 pub(crate) use private::keep_private;
 pub(crate) use rekey::{NewKey, RekeyError, rekey};
-pub(crate) use runtime_file::RuntimeFile;
+pub(crate) use runtime_file::{RunningGateway, RuntimeFile};
 pub(crate) use start::{log_fault, log_start};
 
 /// Bytes that a connection's socket is read ahead by. Pingora takes 64 KiB by default, for as

@@ -97,7 +97,8 @@ pub(super) fn run(global: &Global, command: AccountsCommand) -> Result<u8, u8> {
 
 /// The parts, with every provider that has accounts loaded and none of them reached.
 pub(super) fn open(global: &Global) -> Result<App, u8> {
-    super::open_with(global, &global.overrides(), LoadScope::Accounts)
+    let (settings, _) = super::beside_gateway(global)?;
+    super::build(settings, LoadScope::Accounts)
 }
 
 pub(super) fn close(app: App) {

@@ -12,6 +12,8 @@ use super::ui::{self, DIM, GREEN};
 use super::{Global, exit};
 use crate::app::{self, App};
 use pleiades_core::error::{Code, Error};
+use pleiades_core::telemetry::{self, tail::Tail};
+use pleiades_core::trust::{is_cleartext, is_loopback};
 use pleiades_credential::access::Principal;
 use pleiades_credential::oauth::{self, OAuthErrorKind};
 use pleiades_credential::{AddressPolicy, Connection, Signature};
@@ -20,6 +22,12 @@ use pleiades_upstream::{Call, Endpoint, Identity, Profile, Transport};
 
 /// A command may have to be installed first.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long to wait for the last output of a process that failed.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+/// Lines of stderr that are shown of a process that failed.
+const LINES: usize = 5;
+/// Longest line of them, in characters.
+const MAX_LINE: usize = 200;
 /// Tool names that describe a provider which does not describe itself.
 const NOUNS: usize = 6;
 
@@ -64,13 +72,21 @@ struct ServerFacts {
     is_private: bool,
     /// Why a sign-in could not be discovered, and what helps.
     unpublished: Option<(String, String)>,
+    /// Whether anybody can sign in there as it is: all is published, and a client can register itself.
+    can_sign_in: bool,
 }
 
 pub(super) fn run(global: &Global, request: &AddRequest) -> Result<u8, u8> {
+    let tail = Tail::default();
+    telemetry::log::init_quiet(tail.clone());
     // No descriptor has an empty id: nothing is started but what is asked for.
     let app = super::open(global, &global.overrides(), Some(""))?;
-    let added = add(&app, request).map_err(|(code, message)| {
+    let program = super::invocation::as_typed(global);
+    let added = add(&app, request, &program).map_err(|(code, message)| {
         ui::fail(message);
+        if !request.command.is_empty() && code == exit::UNAVAILABLE {
+            show_stderr(&app, &tail);
+        }
         code
     });
     if let Ok(file) = &added {
@@ -80,7 +96,19 @@ pub(super) fn run(global: &Global, request: &AddRequest) -> Result<u8, u8> {
     added.map(|_| exit::OK)
 }
 
-fn add(app: &App, request: &AddRequest) -> Result<PathBuf, (u8, String)> {
+/// The last lines that a process wrote before it failed.
+fn show_stderr(app: &App, tail: &Tail) {
+    app.control()
+        .block_on(async { tokio::time::sleep(LAST_WORDS).await });
+    let lines = tail.lines();
+    let mut lines: Vec<&String> = lines.iter().filter(|line| !line.trim().is_empty()).collect();
+    let first = lines.len().saturating_sub(LINES);
+    for line in lines.drain(first..) {
+        ui::err(format_args!("stderr: {}", ui::line(line, MAX_LINE)));
+    }
+}
+
+fn add(app: &App, request: &AddRequest, program: &str) -> Result<PathBuf, (u8, String)> {
     let target = target(app, request)?;
     ui::err(format_args!("{DIM}asking what it is …{DIM:#}"));
     let asked = super::until_signal(app, ask_as_a_gateway(app, target));
@@ -111,7 +139,7 @@ fn add(app: &App, request: &AddRequest) -> Result<PathBuf, (u8, String)> {
     let text = descriptor((&id, &title), &found, request);
     file::replace(folder, &path, &text)
         .map_err(|cause| (exit::UNAVAILABLE, format!("{}: {cause}", path.display())))?;
-    tell(&found, &title);
+    tell(&found, (&id, &title), program);
     Ok(path)
 }
 
@@ -127,12 +155,34 @@ fn target(app: &App, request: &AddRequest) -> Result<Transport, (u8, String)> {
             folder: PathBuf::from("."),
         });
     };
-    let url = Url::parse(text).map_err(|cause| (exit::USAGE, format!("`{text}` is no URL: {cause}")))?;
+    let url = Url::parse(text);
+    // `localhost:8080/mcp` parses, with its host as the scheme.
+    if !text.contains("://")
+        && !url
+            .as_ref()
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+    {
+        return Err((exit::USAGE, without_scheme(text)));
+    }
+    let url = url.map_err(|cause| (exit::USAGE, format!("`{text}` is no URL: {cause}")))?;
     if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
         let why = "give an http or https URL without credentials";
         return Err((exit::USAGE, why.to_owned()));
     }
     Ok(remote(url, false, app.world().loopback))
+}
+
+/// What was probably meant by an address without a scheme: plain HTTP within this machine, else HTTPS.
+fn without_scheme(text: &str) -> String {
+    let guess = |scheme: &str| Url::parse(&format!("{scheme}://{text}")).ok();
+    let is_local = guess("http").is_some_and(|url| is_loopback(&url));
+    let scheme = if is_local { "http" } else { "https" };
+    match guess(scheme) {
+        Some(url) if url.username().is_empty() && url.password().is_none() => {
+            format!("`{text}` is no URL: write `{scheme}://{text}`")
+        }
+        _ => "this is no URL: write it like `https://mcp.example.com/mcp`".to_owned(),
+    }
 }
 
 fn remote(url: Url, allow_private: bool, allow_loopback: bool) -> Transport {
@@ -178,9 +228,10 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<ServerFacts, Error> 
     let profile = match app.upstreams().probe(endpoint, &identity).await {
         Ok(profile) => profile,
         Err(error) if error.code == Code::UpstreamAuth => {
-            let (name, unpublished) = sign_in(app, endpoint, &error).await;
+            let (name, unpublished, can_sign_in) = sign_in(app, endpoint, &error).await;
             return Ok(ServerFacts {
                 unpublished,
+                can_sign_in,
                 name,
                 about: None,
                 profile: None,
@@ -204,6 +255,7 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<ServerFacts, Error> 
         profile: Some(profile),
         sse: matches!(endpoint.target, Transport::Http { .. }) && app.upstreams().is_wired(endpoint),
         is_private: false,
+        can_sign_in: false,
         unpublished: None,
     })
 }
@@ -219,9 +271,9 @@ async fn sign_in(
     app: &App,
     endpoint: &Endpoint,
     error: &Error,
-) -> (Option<String>, Option<(String, String)>) {
+) -> (Option<String>, Option<(String, String)>, bool) {
     let Transport::Http { url, .. } = &endpoint.target else {
-        return (None, None);
+        return (None, None, false);
     };
     let challenge = error.refusal.as_ref().map(|refusal| {
         let (status, header) = &**refusal;
@@ -238,14 +290,23 @@ async fn sign_in(
     let found = oauth::discover(web, &connection, challenge.as_ref());
     match tokio::time::timeout(PROBE_TIMEOUT, found).await {
         Ok(Ok(server)) => {
+            let methods = server.challenge_methods.as_deref().unwrap_or_default();
+            let has_pkce = methods.iter().any(|method| method == "S256");
+            let can_register = server.registration_endpoint.is_some();
+            let is_published = server.unpublished.is_none();
+            // A token may not travel there for anybody to read, whatever is published.
+            let can_sign_in = is_published && has_pkce && can_register && !is_cleartext(url);
             let missing = server.unpublished;
             let missing = missing.map(|it| (it.describe(), it.cure().to_owned()));
-            (server.resource_name.and_then(|name| shown(&name)), missing)
+            let name = server.resource_name.and_then(|name| shown(&name));
+            (name, missing, can_sign_in)
         }
-        Ok(Err(trouble)) if trouble.kind != OAuthErrorKind::Transient => {
-            (None, Some((trouble.message, trouble.cure.unwrap_or_default())))
-        }
-        Ok(Err(_)) | Err(_) => (None, None),
+        Ok(Err(trouble)) if trouble.kind != OAuthErrorKind::Transient => (
+            None,
+            Some((trouble.message, trouble.cure.unwrap_or_default())),
+            false,
+        ),
+        Ok(Err(_)) | Err(_) => (None, None, false),
     }
 }
 
@@ -362,6 +423,7 @@ fn descriptor((id, title): (&str, &str), found: &ServerFacts, request: &AddReque
     }
     match found.profile {
         Some(_) => text.push_str("auth:\n  none: {}\n"),
+        None if found.can_sign_in => text.push_str(SIGN_IN),
         None => text.push_str(WANTS_AUTH),
     }
     text
@@ -371,6 +433,15 @@ fn descriptor((id, title): (&str, &str), found: &ServerFacts, request: &AddReque
 const PRIVATE: &str =
     "  # Its address is none of the public network: without permission the gateway does not connect to it.
   allow_private: true
+";
+
+/// A server whose sign-in was discovered.
+const SIGN_IN: &str = "\
+# The server wants a credential, and `oauth: {}` discovers how to log in; for a key instead write
+#   api_key: { header: Authorization, prefix: \"Bearer \", value: ${A_VARIABLE} }
+enabled: true
+auth:
+  oauth: {}
 ";
 
 /// A server that answers 401 publishes how to log in, or takes a key: the descriptor says the
@@ -384,7 +455,7 @@ auth:
   oauth: {}
 ";
 
-fn tell(found: &ServerFacts, title: &str) {
+fn tell(found: &ServerFacts, (id, title): (&str, &str), program: &str) {
     if found.is_private {
         ui::err("its address is none of the public network: the file permits it with `allow_private: true`");
     }
@@ -397,6 +468,12 @@ fn tell(found: &ServerFacts, title: &str) {
                 .collect();
             let revisions = revisions.join(", ");
             ui::err(format_args!("{GREEN}{title}{GREEN:#} speaks {revisions}"));
+        }
+        None if found.can_sign_in => {
+            ui::err(format_args!(
+                "{title} wants a credential, and says how to sign in"
+            ));
+            ui::err(format_args!("next: {program} connect {id}"));
         }
         None => {
             ui::err(format_args!(
@@ -459,6 +536,8 @@ mod tests {
             about: None,
             profile: None,
             sse: false,
+            is_private: false,
+            can_sign_in: false,
             unpublished: None,
         };
         let text = descriptor(
@@ -477,6 +556,8 @@ mod tests {
             about: None,
             profile: None,
             sse: true,
+            is_private: false,
+            can_sign_in: false,
             unpublished: None,
         };
         let text = descriptor(

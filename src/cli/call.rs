@@ -35,10 +35,8 @@ pub(super) fn call(
     choice: &ProviderChoice,
     (tool, arguments): (&str, Option<&str>),
 ) -> Result<u8, u8> {
-    let arguments = read_arguments(arguments).map_err(|what| {
-        ui::fail(what);
-        exit::USAGE
-    })?;
+    let arguments = read_arguments(arguments);
+    let arguments = arguments.map_err(|what| CommandError::usage(what).print_alone(global.json))?;
     with_access(global, choice, |access| {
         // Without a list the call itself says what is wrong.
         let tools = listed(access).unwrap_or_default();
@@ -53,17 +51,17 @@ pub(super) fn call(
         let result = access
             .ask("tools/call", params)
             .map_err(|error| match definition {
-                None if error.exit == exit::USAGE => error.with_hint(nearest(tool, &tools)),
+                None if error.exit == exit::USAGE => error.with_hint(nearest(&choice.provider, tool, &tools)),
                 _ => error,
             })?;
+        if let Some(error) = failure(&result) {
+            return Err(error.with_result(&result));
+        }
         if global.json {
             ui::out(&result);
-            return Ok(failure(&result).map_or_else(|| code_of(&result), |error| error.exit));
+        } else {
+            print_result(&result);
         }
-        if let Some(error) = failure(&result) {
-            return Err(error);
-        }
-        print_result(&result);
         Ok(code_of(&result))
     })
 }
@@ -81,7 +79,7 @@ fn unconnected(access: &mut ProviderAccess, connect: &str) -> CommandError {
     match access.ask("tools/call", params) {
         Ok(result) => {
             let text = result.pointer("/content/0/text").and_then(Value::as_str);
-            CommandError::failed("needs_auth", text.unwrap_or("it is not connected"))
+            CommandError::failed("needs_auth", text.unwrap_or("it is not connected")).with_result(&result)
         }
         Err(error) => error,
     }
@@ -129,17 +127,17 @@ fn refused(found: &Misfit, (provider, tool): (&str, &str)) -> CommandError {
             "\nfor example: pleiades call {provider} {tool} '{example}'"
         ));
     }
-    CommandError::usage(text)
+    CommandError::usage(text).with_name("invalid_arguments")
 }
 
 /// The names that may have been meant, for a tool that is not there.
-fn nearest(tool: &str, tools: &[Value]) -> String {
+fn nearest(provider: &str, tool: &str, tools: &[Value]) -> String {
     let near: Vec<String> = near(tool, tools.iter().map(name))
         .iter()
         .map(|name| format!("`{name}`"))
         .collect();
     match near.as_slice() {
-        [] => "`pleiades tools` lists what is there".to_owned(),
+        [] => format!("`pleiades tools {provider}` lists what is there"),
         near => format!("did you mean {}", near.join(" or ")),
     }
 }

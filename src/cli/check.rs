@@ -9,6 +9,9 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 
+use serde_json::Value;
+
+use crate::app::{RuntimeFile, providers};
 use pleiades_descriptor::settings::{self, Overrides, Settings};
 use pleiades_descriptor::{Auth, DescriptorFile, Fault, Severity};
 
@@ -44,6 +47,13 @@ struct CheckResult {
 /// When the output cannot be written.
 pub fn run(options: &Options, output: &mut dyn Write, summary: &mut dyn Write) -> io::Result<u8> {
     let mut found = check_paths(options);
+    beside_gateway(options, &mut found);
+    for fault in &mut found.faults {
+        if fault.severity == Severity::Private && !fault.file.exists() {
+            let cure = fault.cure.take().unwrap_or_default();
+            fault.cure = Some(format!("{cure}\nthere is no such file yet: make it for this"));
+        }
+    }
     if options.strict {
         for fault in &mut found.faults {
             if matches!(fault.severity, Severity::Warning | Severity::Private) {
@@ -74,6 +84,31 @@ pub fn run(options: &Options, output: &mut dyn Write, summary: &mut dyn Write) -
         plural(warnings, "warning")
     )?;
     Ok(if faults > 0 { EXIT_FAULTS } else { 0 })
+}
+
+/// Says of variables that are not set here whether the gateway of the same settings that runs has them.
+fn beside_gateway(options: &Options, found: &mut CheckResult) {
+    let is_unset = |fault: &&mut Fault| fault.message.ends_with("is not set");
+    if !found.faults.iter_mut().any(|fault| is_unset(&fault)) {
+        return;
+    }
+    let loaded = settings::load(options.config.as_deref(), &options.overrides);
+    let running = RuntimeFile::of(&loaded, &options.overrides).running();
+    let Some(entries) = running.and_then(|gateway| providers(&gateway)) else {
+        return;
+    };
+    let is_of = |entry: &Value, fault: &Fault| {
+        let file = entry["file"].as_str().unwrap_or_default();
+        identity(Path::new(file)) == identity(&fault.file)
+            && entry["faults"].as_array().is_some_and(Vec::is_empty)
+    };
+    for fault in found.faults.iter_mut().filter(is_unset) {
+        if entries.iter().any(|entry| is_of(entry, fault)) {
+            let hint = "the gateway that runs has it: to check the same, set it in this shell too";
+            let cure = fault.cure.take().unwrap_or_default();
+            fault.cure = Some(format!("{cure}\n{hint}"));
+        }
+    }
 }
 
 fn plural(count: usize, noun: &str) -> String {

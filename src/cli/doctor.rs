@@ -3,6 +3,7 @@
 //! Steps run in the order of a request. One that makes no sense after a failure is skipped and says
 //! so. Nothing that is a credential is printed: see [`step::Redactor`].
 
+mod gateway;
 mod network;
 mod oauth;
 mod program;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use super::provider_access::ProviderChoice;
 use super::{Global, exit, ui};
 use crate::app::{App, LoadScope};
+use gateway::ProviderReport;
 use oauth::LoginOptions;
 use pleiades_core::error::Code;
 use pleiades_core::telemetry::{self, tail::Tail};
@@ -32,7 +34,9 @@ pub(super) fn run(global: &Global, choice: &ProviderChoice, refresh: bool) -> Re
     let tail = Tail::default();
     telemetry::log::init_quiet(tail.clone());
     // Nothing is started but what is asked for; accounts are looked at as a server would use them.
-    let app = super::open_with(global, &global.overrides(), LoadScope::Login(provider.to_owned()))?;
+    let (settings, running) = super::beside_gateway(global)?;
+    let report = running.and_then(|gateway| ProviderReport::ask(&gateway, provider));
+    let app = super::build(settings, LoadScope::Login(provider.to_owned()))?;
     let world = app.world().clone();
     let source = DescriptorSource::find(&app.settings().providers, provider, &world);
     let login = LoginOptions {
@@ -40,7 +44,10 @@ pub(super) fn run(global: &Global, choice: &ProviderChoice, refresh: bool) -> Re
         refresh,
         program: super::invocation::as_typed(global),
     };
-    let code = source.map(|source| examined(global, &app, source, (provider, &world, tail), login));
+    let code = source.map(|source| {
+        let subject = (provider, &world, tail);
+        examined(global, &app, (source, report.as_ref()), subject, login)
+    });
     app.stop(FAREWELL);
     code
 }
@@ -48,19 +55,25 @@ pub(super) fn run(global: &Global, choice: &ProviderChoice, refresh: bool) -> Re
 fn examined(
     global: &Global,
     app: &App,
-    mut source: DescriptorSource,
+    (mut source, running): (DescriptorSource, Option<&ProviderReport>),
     (provider, world, tail): (&str, &ReadContext, Tail),
     login: LoginOptions,
 ) -> u8 {
     let began = Instant::now();
     let file = source.file();
     let mut steps = Steps::new(global.json, source.redactor(world));
-    let descriptor = source.check(&mut steps, began);
+    let descriptor = source.check(&mut steps, began, running);
     let examining = async {
         let Some(descriptor) = descriptor else {
+            if let Some(running) = running.filter(|it| it.is_served()) {
+                running.examine(&mut steps, true);
+            }
             steps.skip("upstream", "the descriptor cannot be used");
             return;
         };
+        if let Some(running) = running {
+            running.examine(&mut steps, false);
+        }
         let subject = match Subject::new(app, &file, descriptor, world, tail) {
             Ok(subject) => subject,
             Err(why) => {

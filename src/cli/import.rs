@@ -43,6 +43,9 @@ const LARGEST: usize = 1 << 20;
 /// Why an entry that [`install`] wrote is no provider.
 const LEADS_HERE: &str = "it leads to this gateway, which would call itself";
 
+/// How a shipped example says what it waits for.
+const EXAMPLE: &str = "To enable:";
+
 /// Where descriptors go.
 struct ImportTarget<'a> {
     folder: &'a Path,
@@ -130,9 +133,22 @@ fn plan(root: &DocumentNode, path: &Path, into: &ImportTarget<'_>) -> Result<Vec
     let mut words = Rewriter::new(&world.env, &base);
     words.inputs = inputs(root);
     let existing = existing(folder, world);
+    let examples = examples(folder, world);
     let mut taken = BTreeSet::new();
     let outcome = |server: &ServerEntry<'_>| {
-        let id = free(&server.name, &mut taken);
+        let mut id = free(&server.name, &mut taken);
+        let example = examples.get(&id).cloned();
+        if example.is_some() {
+            // An example that nobody enabled stays as it is, and is no provider that this one could be.
+            let numbered = (2..).map(|number| file::numbered(&id, number));
+            let mut candidates = numbered.filter(|id| !taken.contains(id) && !existing.contains_key(id));
+            if let Some(other) =
+                candidates.find(|id| existing_file(&folder.join(format!("{id}.yaml"))).is_none())
+            {
+                taken.insert(other.clone());
+                id = other;
+            }
+        }
         let file = folder.join(format!("{id}.yaml"));
         let mut outcome = ImportedServer {
             server: shown(&server.name),
@@ -154,6 +170,10 @@ fn plan(root: &DocumentNode, path: &Path, into: &ImportTarget<'_>) -> Result<Vec
                 Ok(entry) => {
                     let became = write::descriptor(&entry, path, &outcome.file, world);
                     (outcome.variables, outcome.notes) = (entry.variables, entry.notes);
+                    outcome.notes.extend(example.map(|file| {
+                        let (file, id) = (file.display(), &outcome.id);
+                        format!("its id is `{id}`: {file} is a disabled example, and stays")
+                    }));
                     became
                 }
             },
@@ -181,6 +201,24 @@ fn existing(folder: &Path, world: &ReadContext) -> BTreeMap<String, PathBuf> {
         .iter()
         .map(|file| pleiades_descriptor::read_file(file, world));
     reads.filter_map(|read| Some((read.id?, read.file))).collect()
+}
+
+/// Shipped examples that wait to be enabled, by their ids.
+fn examples(folder: &Path, world: &ReadContext) -> BTreeMap<String, PathBuf> {
+    let is_example = |file: &Path| {
+        let text = reader::bytes(file).ok();
+        let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        text.is_some_and(|text| {
+            text.lines()
+                .any(|line| line.starts_with('#') && line.contains(EXAMPLE))
+        })
+    };
+    let files = pleiades_descriptor::files(folder).unwrap_or_default();
+    let reads = files
+        .iter()
+        .map(|file| pleiades_descriptor::read_file(file, world));
+    let waiting = reads.filter(|read| !read.enabled && is_example(&read.file));
+    waiting.filter_map(|read| Some((read.id?, read.file))).collect()
 }
 
 /// A legal id that no other server of the file has.

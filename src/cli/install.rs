@@ -11,6 +11,8 @@ mod tests;
 mod toml;
 mod write;
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{BufRead as _, ErrorKind, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
@@ -19,11 +21,13 @@ use url::Url;
 
 use super::import::document::FileFormat;
 use super::import::tree::{self, DocumentNode, Kind, SyntaxFault};
+use super::invocation::DATA_HOME;
 use super::ui::{self, BOLD, DIM, GREEN, RED};
 use super::{Global, exit};
 use crate::app::RuntimeFile;
 use client::{Client, ClientSystem, EntryTarget, KEY_VARIABLE, is_ours};
 use edit::FileChange;
+use pleiades_descriptor::reader;
 use pleiades_descriptor::settings::{self, Settings};
 use write::ClientFile;
 
@@ -98,6 +102,7 @@ type InstallRefusal = (u8, String);
 struct ClientInstallation<'a> {
     request: &'a InstallRequest,
     name: &'a str,
+    settings: &'a Settings,
     target: EntryTarget,
     file: ClientFile,
 }
@@ -125,6 +130,7 @@ fn install(global: &Global, settings: &Settings, request: &InstallRequest) -> Re
     let installation = ClientInstallation {
         request,
         name: &settings.name,
+        settings,
         target: target(global, settings, request.client)?,
         file,
     };
@@ -531,8 +537,50 @@ impl ClientInstallation<'_> {
             }
             next.push(format!("{url} answers while `pleiades` serves"));
         }
+        if plan.new.is_some() && matches!(self.target, EntryTarget::Stdio { .. }) {
+            next.extend(variables(self.settings, title));
+        }
         next.push(format!("start {title} again"));
         next
+    }
+}
+
+/// What the environment of a desktop client lacks: it starts without this shell's variables.
+fn variables(settings: &Settings, title: &str) -> Vec<String> {
+    let world = settings::read_context(settings);
+    let mut names = BTreeSet::new();
+    for file in pleiades_descriptor::files(&settings.providers).unwrap_or_default() {
+        if pleiades_descriptor::read_file(&file, &world).enabled
+            && let Some(root) = reader::resolved_tree(&file, &world)
+        {
+            collect_variables(&root, &mut names);
+        }
+    }
+    let has_data = |(name, value): &(OsString, OsString)| name == DATA_HOME && !value.is_empty();
+    if settings::variables().iter().any(has_data) {
+        names.insert(DATA_HOME.to_owned());
+    }
+    let names: Vec<String> = names.into_iter().collect();
+    let line = || {
+        let names = names.join(", ");
+        format!("{title} starts without this shell's variables: put {names} into `env` of the entry")
+    };
+    (!names.is_empty()).then(line).into_iter().collect()
+}
+
+fn collect_variables(node: &reader::Node, names: &mut BTreeSet<String>) {
+    match &node.kind {
+        reader::Kind::Text(text) => {
+            let referred = reader::reference_names(&text.raw).filter(|name| reader::is_variable(name));
+            names.extend(referred.map(str::to_owned));
+        }
+        reader::Kind::List(items) => items.iter().for_each(|item| collect_variables(item, names)),
+        reader::Kind::Map(entries) => {
+            entries
+                .iter()
+                .for_each(|entry| collect_variables(&entry.value, names));
+        }
+        _ => {}
     }
 }
 

@@ -8,7 +8,7 @@ use pleiades_core::text::shell_word;
 use pleiades_descriptor::settings::{self, Settings};
 
 /// Where credentials are kept depends on it.
-const DATA_HOME: &str = "XDG_DATA_HOME";
+pub(super) const DATA_HOME: &str = "XDG_DATA_HOME";
 
 /// In the same terminal: as it was typed.
 pub(super) fn as_typed(global: &Global) -> String {

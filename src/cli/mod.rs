@@ -17,6 +17,7 @@ mod install;
 mod invocation;
 mod key;
 mod provider_access;
+mod providers;
 mod serve;
 mod stdio;
 mod ui;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, builder::NonEmptyStringValueParser};
 
-use crate::app::{self, App, LoadScope};
+use crate::app::{self, App, LoadScope, RunningGateway, RuntimeFile};
 use pleiades_core::telemetry::{self, tail::Tail};
 use pleiades_core::text::printable;
 use pleiades_descriptor::reader::near;
@@ -154,8 +155,14 @@ enum Command {
     Stdio,
     /// A small MCP server over stdin and stdout, for a first call; needs nothing but this program.
     Demo,
-    /// List a provider's tools.
-    Tools(#[command(flatten)] ProviderChoice),
+    /// List a provider's tools, or the providers.
+    Tools {
+        /// The provider's id; without one the providers are listed.
+        provider: Option<String>,
+        /// The account to use; default: the default account.
+        #[arg(long, value_name = "NAME", requires = "provider")]
+        account: Option<String>,
+    },
     /// Call a provider's tool.
     Call {
         #[command(flatten)]
@@ -245,7 +252,11 @@ fn dispatch(global: &Global, addresses: &Addresses, command: Option<Command>) ->
         Some(Command::Schema { out }) => Ok(written(schema::run(out.as_deref(), &mut anstream::stdout()))),
         Some(Command::Stdio) => stdio::run(global),
         Some(Command::Demo) => demo::run(),
-        Some(Command::Tools(choice)) => call::tools(global, &choice),
+        Some(Command::Tools {
+            provider: Some(provider),
+            account,
+        }) => call::tools(global, &ProviderChoice { provider, account }),
+        Some(Command::Tools { provider: None, .. }) => providers::run(global),
         Some(Command::Call {
             choice,
             tool,
@@ -273,7 +284,7 @@ fn begin_log(command: Option<&Command>) {
             telemetry::log::init(telemetry::log::LogFormat::Auto);
         }
         // It shows the last lines that a child process wrote.
-        Some(Command::Doctor { .. }) => {}
+        Some(Command::Doctor { .. } | Command::Add(_)) => {}
         Some(_) => telemetry::log::init_quiet(Tail::default()),
     }
 }
@@ -312,12 +323,25 @@ pub(crate) fn load(global: &Global, overrides: &Overrides) -> Result<LoadedSetti
 /// Loads the settings and builds the services; faults are printed, and decide the exit code.
 pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -> Result<App, u8> {
     let load = only.map_or(LoadScope::All, |id| LoadScope::One(id.to_owned()));
-    open_with(global, overrides, load)
+    build(settings(global, overrides)?, load)
 }
 
-/// The same for a set of providers.
-pub(crate) fn open_with(global: &Global, overrides: &Overrides, load: LoadScope) -> Result<App, u8> {
-    build(settings(global, overrides)?, load)
+/// The settings for a command that names the gateway's addresses, with those of the gateway of the same settings
+/// that runs, which may have been given others.
+pub(crate) fn beside_gateway(global: &Global) -> Result<(Settings, Option<RunningGateway>), u8> {
+    let overrides = global.overrides();
+    let loaded = load(global, &overrides)?;
+    let running = RuntimeFile::of(&loaded, &overrides).running();
+    let mut settings = loaded.settings;
+    if let Some(gateway) = &running {
+        // It listens on this address of loopback as on others, where it listens on all.
+        match settings.listen.ip().is_unspecified() {
+            true => settings.listen.set_port(gateway.address.port()),
+            false => settings.listen = gateway.address,
+        }
+    }
+    global.act(&mut settings);
+    Ok((settings, running))
 }
 
 pub(crate) fn build(settings: Settings, load: LoadScope) -> Result<App, u8> {
@@ -340,7 +364,7 @@ const fn exit_code(fault: &app::Fault) -> u8 {
 fn unknown_provider<'a>(folder: &Path, asked: &str, ids: impl Iterator<Item = &'a str>) -> String {
     let near: Vec<String> = near(asked, ids).iter().map(|name| format!("`{name}`")).collect();
     let hint = match near.as_slice() {
-        [] => "`pleiades check` lists what is there".to_owned(),
+        [] => "`pleiades tools` lists what is there".to_owned(),
         near => format!("did you mean {}", near.join(" or ")),
     };
     let (asked, folder) = (printable(asked, 64), folder.display());

@@ -25,6 +25,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const MARGIN: Duration = Duration::from_secs(10);
 /// Longest cause that is printed, in bytes.
 const MAX_CAUSE: usize = 400;
+/// The member of an error's data that names the request in the gateway's log.
+const REQUEST_ID: &str = "request_id";
 /// The key of `_meta` that names an account.
 const ACCOUNT_KEY: &str = "pleiades/accountId";
 
@@ -46,6 +48,8 @@ pub(super) struct ProviderAccess {
     program: String,
     /// Why the last request failed, in words that are for whoever runs the gateway.
     cause: Option<String>,
+    /// Whether failures are printed as JSON.
+    is_json: bool,
 }
 
 enum Answerer {
@@ -61,8 +65,8 @@ impl ProviderAccess {
     pub(super) fn open(global: &Global, choice: &ProviderChoice) -> Result<Self, u8> {
         let account = choice.account.as_deref();
         if account.is_some_and(|name| !user_accounts::is_account_name(name)) {
-            ui::fail("an account's name has 1 to 512 bytes");
-            return Err(exit::USAGE);
+            let why = CommandError::usage("an account's name has 1 to 512 bytes");
+            return Err(why.print_alone(global.json));
         }
         let overrides = global.overrides();
         let mut loaded = super::load(global, &overrides)?;
@@ -98,6 +102,7 @@ impl ProviderAccess {
             answerer,
             program: as_typed(global),
             cause: None,
+            is_json: global.json,
         })
     }
 
@@ -126,12 +131,24 @@ impl ProviderAccess {
         }
     }
 
-    /// Why the last request failed at the provider, as far as it is known and may be told here.
-    pub(super) fn cause(&self) -> Option<String> {
-        match &self.answerer {
-            Answerer::Gateway { client, .. } => client.reason(&self.choice.provider),
-            Answerer::Own(_) => self.cause.clone(),
-        }
+    /// Why this request failed, as far as it is known and may be told here. A gateway says how its provider is,
+    /// which is why this request failed only where the provider cannot be reached at all; of another failure its
+    /// log says the cause.
+    fn cause(&self, error: &CommandError) -> Option<String> {
+        let client = match &self.answerer {
+            Answerer::Gateway { client, .. } => client,
+            Answerer::Own(_) => return self.cause.clone(),
+        };
+        let report = client.report(&self.choice.provider).unwrap_or_default();
+        let text = |key: &str| report.get(key).and_then(Value::as_str).unwrap_or_default();
+        let is_away = error.name() == Some("upstream_unreachable") && text("state") == "unreachable";
+        let reason = one_line(text("reason"), MAX_CAUSE);
+        (is_away && innermost(&reason, &error.message) != reason).then_some(reason)
+    }
+
+    /// Whether a gateway answers, whose log says more.
+    const fn is_by_gateway(&self) -> bool {
+        matches!(self.answerer, Answerer::Gateway { .. })
     }
 
     pub(super) fn stop(self) {
@@ -237,18 +254,21 @@ fn gateways(error: &Error) -> CommandError {
         Code::UpstreamTimeout => (exit::TEMPORARY, "did not answer in time"),
         _ => (exit::UNAVAILABLE, "ended before it answered"),
     };
+    let name = error.code.as_str();
     let message = format!(
         "the gateway that runs {what}; what was asked for may have been carried out: look before you run this again"
     );
-    CommandError::new(exit, message)
+    CommandError::new(exit, message).with_name(name)
 }
 
 /// The cause within a failure that names it behind its own words, in parentheses.
 fn innermost<'a>(cause: &'a str, message: &str) -> &'a str {
-    let inner = cause.strip_suffix(')').and_then(|cause| cause.split_once(" ("));
-    inner
-        .filter(|(words, _)| message.contains(words))
-        .map_or(cause, |(_, inner)| inner)
+    let Some(whole) = cause.strip_suffix(')') else {
+        return cause;
+    };
+    let mut places = whole.rmatch_indices(" (").map(|(at, _)| whole.split_at(at));
+    let known = places.find(|(words, _)| !words.is_empty() && message.contains(words));
+    known.map_or(cause, |(_, inner)| inner.trim_start_matches(" ("))
 }
 
 /// Why a provider is not there: disabled, broken, or not named anywhere.
@@ -261,6 +281,7 @@ fn missing(app: &App, id: &str) -> CommandError {
                 exit::UNAVAILABLE,
                 format!("`{id}` is disabled: set `enabled: true` in {file}"),
             )
+            .with_name(UNKNOWN)
         }
         Some(entry) => {
             let file = entry.file.display();
@@ -268,13 +289,18 @@ fn missing(app: &App, id: &str) -> CommandError {
                 exit::UNAVAILABLE,
                 format!("`{id}` is broken: run `pleiades check {file}`"),
             )
+            .with_name(UNKNOWN)
         }
         None => {
             let ids = snapshot.entries.keys().map(|id| &**id);
             CommandError::usage(super::unknown_provider(&app.settings().providers, id, ids))
+                .with_name(UNKNOWN)
         }
     }
 }
+
+/// What callers are answered of a provider that is not loaded.
+const UNKNOWN: &str = Code::UnknownProvider.as_str();
 
 /// Why a command failed, in words, and how it ends.
 #[derive(Debug)]
@@ -282,6 +308,12 @@ pub(super) struct CommandError {
     pub(super) exit: u8,
     message: String,
     help: Help,
+    /// The number of a JSON-RPC error that was answered.
+    number: Option<i64>,
+    /// What was answered beside the message, with the name of the failure in `code`.
+    data: Box<Map<String, Value>>,
+    /// The result that says it all, for who reads JSON.
+    result: Option<Box<Value>>,
 }
 
 /// What a person can do about a failure.
@@ -312,24 +344,48 @@ impl CommandError {
             exit,
             message: message.into(),
             help: Help::Message,
+            number: None,
+            data: Box::default(),
+            result: None,
         }
+    }
+
+    /// The same by the stable name of the failure.
+    pub(super) fn with_name(mut self, name: &str) -> Self {
+        self.data.insert("code".to_owned(), name.into());
+        self
+    }
+
+    /// The same as a result that was answered; for who reads JSON it stays that.
+    pub(super) fn with_result(self, result: &Value) -> Self {
+        let id = result.pointer("/structuredContent/telemetryId").cloned();
+        let id = id.map(|id| (REQUEST_ID.to_owned(), id));
+        Self {
+            data: Box::new(self.data.into_iter().chain(id).collect()),
+            result: Some(Box::new(result.clone())),
+            ..self
+        }
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.data.get("code")?.as_str()
     }
 
     /// A failed result, by the name of its failure.
     pub(super) fn failed(name: &str, message: impl Into<String>) -> Self {
         Self {
             help: Help::of(name),
-            ..Self::new(exit::of_failure(name), message)
+            ..Self::new(exit::of_failure(name), message).with_name(name)
         }
     }
 
     /// Something was asked for that is not there, or in a way that cannot be.
     pub(super) fn usage(message: impl Into<String>) -> Self {
-        Self::new(exit::USAGE, message)
+        Self::new(exit::USAGE, message).with_name(Code::InvalidParams.as_str())
     }
 
     fn interrupted() -> Self {
-        Self::new(exit::TEMPORARY, "interrupted")
+        Self::new(exit::TEMPORARY, "interrupted").with_name(Code::Cancelled.as_str())
     }
 
     fn of(error: &Error) -> Self {
@@ -353,11 +409,20 @@ impl CommandError {
         if let Some(url) = text("/data/connect_url").filter(|url| !message.contains(url)) {
             message.push_str(&format!("; open {url} and run this again"));
         }
+        let given = error.get("code").and_then(Value::as_i64);
+        let data = error.get("data").and_then(Value::as_object).cloned();
+        let data = Box::new(data.unwrap_or_default());
         if let Some(name) = text("/data/code") {
-            return Self::failed(name, message);
+            return Self {
+                number: given,
+                data,
+                ..Self::failed(name, message)
+            };
         }
-        let number = error.get("code").and_then(Value::as_i64).unwrap_or(0);
+        let number = given.unwrap_or(0);
         Self {
+            number: given,
+            data,
             help: match number {
                 502 | 504 => Help::Doctor,
                 // The client has to open an address (2025-11-25).
@@ -376,8 +441,30 @@ impl CommandError {
         }
     }
 
+    /// What a program reads: the result that was answered, else the error as JSON-RPC has it.
+    fn json(&self) -> Value {
+        if let Some(result) = &self.result {
+            return Value::clone(result);
+        }
+        let mut data = self.data.clone();
+        data.remove(REQUEST_ID);
+        json!({ "error": { "code": self.number, "message": self.message, "data": data } })
+    }
+
+    /// Prints it where nobody was asked yet; the exit code.
+    pub(super) fn print_alone(self, is_json: bool) -> u8 {
+        if is_json {
+            ui::out(self.json());
+        }
+        ui::fail(&self.message);
+        self.exit
+    }
+
     /// Prints it, and in a second line its cause or what helps, unless the message says it; the exit code.
     pub(super) fn print(self, access: &ProviderAccess) -> u8 {
+        if access.is_json {
+            ui::out(self.json());
+        }
         ui::fail(&self.message);
         let (program, provider) = (&access.program, &access.choice.provider);
         match self.help {
@@ -388,13 +475,22 @@ impl CommandError {
                     ui::err(format_args!("`{command}` connects it from here"));
                 }
             }
-            Help::Doctor => match access.cause().map(|cause| one_line(&cause, MAX_CAUSE)) {
-                Some(cause) if self.message.contains(&cause) => {}
-                Some(cause) => ui::err(format_args!("cause: {}", innermost(&cause, &self.message))),
+            Help::Doctor => self.print_cause(access),
+        }
+        self.exit
+    }
+
+    fn print_cause(&self, access: &ProviderAccess) {
+        let (program, provider) = (&access.program, &access.choice.provider);
+        let request = self.data.get(REQUEST_ID).and_then(Value::as_str);
+        match access.cause(self).map(|cause| one_line(&cause, MAX_CAUSE)) {
+            Some(cause) if self.message.contains(&cause) => {}
+            Some(cause) => ui::err(format_args!("cause: {}", innermost(&cause, &self.message))),
+            None => match request.filter(|_| access.is_by_gateway()) {
+                Some(id) => ui::err(format_args!("request {id} in the gateway's log says why")),
                 None => ui::err(format_args!("`{program} doctor {provider}` says where it fails")),
             },
         }
-        self.exit
     }
 }
 
@@ -411,5 +507,12 @@ mod tests {
         );
         assert_eq!(innermost(cause, "something else"), cause);
         assert_eq!(innermost("refused", ""), "refused");
+        assert_eq!(
+            innermost(
+                "no MCP (status 200, text/html: Hi (all))",
+                "no MCP (status 200, text/html)"
+            ),
+            "status 200, text/html: Hi (all)"
+        );
     }
 }

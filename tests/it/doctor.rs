@@ -635,3 +635,35 @@ fn every_address_that_is_not_connected_to_without_permission_is_a_fault_of_check
         assert_eq!(is_usable, permit(true).admits(address), "{address}: {kind:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_added_server_with_a_published_sign_in_is_enabled_and_the_next_command_is_named() {
+    let url = named("Acme Mail").await;
+    let folder = folder("upstream: { command: [x] }\nauth: { none: {} }\n");
+    let (code, _, err) = run(command(folder.path(), &["add", &url])).await;
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.contains("connect acme_mail"), "{err}");
+    let text = std::fs::read_to_string(folder.path().join("providers.d/acme_mail.yaml")).unwrap();
+    assert!(text.contains("enabled: true\nauth:\n  oauth: {}\n"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_without_a_scheme_is_answered_with_the_url_that_is_meant() {
+    let folder = folder("upstream: { command: [x] }\nauth: { none: {} }\n");
+    for (typed, meant) in [
+        ("127.0.0.1:1/mcp", "http://127.0.0.1:1/mcp"),
+        ("localhost:1/mcp", "http://localhost:1/mcp"),
+        ("mcp.example.com/mcp", "https://mcp.example.com/mcp"),
+    ] {
+        let (code, _, err) = run(command(folder.path(), &["add", typed])).await;
+        assert_eq!(code, Some(64), "{err}");
+        assert!(err.contains(&format!("write `{meant}`")), "{err}");
+    }
+    let (code, _, err) = run(command(
+        folder.path(),
+        &["add", "--", "sh", "-c", "echo first >&2; echo last >&2; exit 1"],
+    ))
+    .await;
+    assert_eq!(code, Some(69), "{err}");
+    assert!(err.contains("stderr: first\nstderr: last\n"), "{err}");
+}

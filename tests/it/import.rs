@@ -561,3 +561,25 @@ fn nothing_that_a_file_says_about_a_server_becomes_a_reference() {
     assert!(!printed.contains("a value of the environment"), "{printed}");
     assert!(!descriptor(folder.path(), &id).contains('\u{1b}'));
 }
+
+#[test]
+fn a_server_of_the_name_of_a_disabled_example_gets_the_next_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let providers = folder.path().join("providers.d");
+    std::fs::create_dir(&providers).unwrap();
+    let example = "# To enable: set `enabled: true`.\nid: github\nenabled: false\nupstream: { url: 'https://mcp.example/mcp' }\nauth: { none: {} }\n";
+    std::fs::write(providers.join("github.yaml"), example).unwrap();
+    let source = r#"{"mcpServers": {"GitHub": {"url": "https://mcp.example/other"}}}"#;
+    let (report, _) = imported(folder.path(), "mcp.json", source);
+    assert_eq!(report["written"][0]["id"], "github_2", "{report}");
+    assert!(
+        report["written"][0]["notes"]
+            .to_string()
+            .contains("disabled example"),
+        "{report}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(providers.join("github.yaml")).unwrap(),
+        example
+    );
+}

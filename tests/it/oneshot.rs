@@ -527,3 +527,194 @@ async fn the_callers_own_key_goes_up_from_the_environment_by_the_gateway_and_alo
     let refused = run(folder, &["call", "notes", "echo", r#"{"text":"hi"}"#]).await;
     assert_eq!(refused.code, Some(69), "{}", refused.err);
 }
+
+/// What a command prints on stdout as JSON.
+fn printed(ended: &CommandOutput) -> Value {
+    serde_json::from_str(&ended.out).unwrap_or_else(|cause| panic!("{cause}: {} {}", ended.out, ended.err))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_failure_is_one_json_object_on_stdout_with_json() {
+    let (fake, login) = (
+        FakeServer::start(&["2025-11-25"]).await,
+        FakeServer::start(&["2025-11-25"]).await,
+    );
+    let world = troubled(&fake, &login).await;
+    let folder = world.folder.path();
+    let table: &[(&[&str], &str)] = &[
+        (&["call", "mail", "echo"], "needs_auth"),
+        (&["tools", "mail"], "needs_auth"),
+        (&["call", "dead", "echo"], "upstream_unreachable"),
+        (&["tools", "dead"], "upstream_unreachable"),
+        (&["tools", "nope"], "unknown_provider"),
+        (&["call", "off", "echo"], "unknown_provider"),
+        (&["call", "broken", "echo"], "unknown_provider"),
+        (&["call", "one", "echo", "[]"], "invalid_params"),
+        (&["call", "one", "echo", r#"{"txt":1}"#], "invalid_arguments"),
+        (&["call", "slow", "wait"], "upstream_timeout"),
+        (&["tools", "one", "--account", "a\nb"], "invalid_params"),
+    ];
+    for (args, code) in table {
+        let args = [args, &["--json"][..]].concat();
+        for ended in [run(folder, &args).await, alone(folder, &args).await] {
+            assert_ne!(ended.code, Some(0), "{args:?}");
+            let answer = printed(&ended);
+            let found = answer.pointer("/error/data/code");
+            let found = found.or_else(|| answer.pointer("/structuredContent/data/code"));
+            let found = found.or_else(|| answer.pointer("/structuredContent/status"));
+            assert_eq!(found, Some(&json!(code)), "{args:?}: {answer}");
+            if *code == "needs_auth" {
+                let text = answer.to_string();
+                assert!(
+                    text.contains("connect_command") || text.contains("connect_url"),
+                    "{args:?}: {answer}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cause_that_is_printed_is_of_this_call_else_the_request_is_named() {
+    let fake = FakeServer::start(&["2025-11-25"]).await;
+    let world = World::builder().provider("one", &fake).logged().start().await;
+    world.until_state("one", "ready").await;
+    let folder = world.folder.path();
+    fake.knobs.fails.store(true, Ordering::SeqCst);
+    let ended = run(folder, &["call", "one", "echo", r#"{"text":"hi"}"#]).await;
+    assert_ne!(ended.code, Some(0), "{}", ended.err);
+    assert!(!ended.err.contains("cause:"), "{}", ended.err);
+    let line = ended
+        .err
+        .lines()
+        .find(|line| line.contains("in the gateway's log says why"));
+    let line = line.unwrap_or_else(|| panic!("{}", ended.err));
+    let id = line.split_whitespace().nth(1).unwrap();
+    let logged = world.line(id).await;
+    assert_eq!(logged["request.id"], id, "{logged}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_variable_that_the_running_gateway_has_is_said_to_be_there() {
+    let fake = FakeServer::start(&["2025-11-25"]).await;
+    let world = World::builder()
+        .provider_with(
+            "one",
+            &fake,
+            "auth: { api_key: { value: '${SERVER_KEY_OF_TEST}' } }\n",
+        )
+        .env("SERVER_KEY_OF_TEST", "s3cret-value")
+        .start()
+        .await;
+    world.until_state("one", "ready").await;
+    let folder = world.folder.path();
+    let looked = run(folder, &["doctor", "one", "--json"]).await;
+    let report = printed(&looked);
+    assert_eq!(looked.code, Some(0), "{report}");
+    assert!(
+        report.to_string().contains("the gateway that runs has it"),
+        "{report}"
+    );
+    assert!(report.to_string().contains("the provider is ready"), "{report}");
+    assert_eq!(alone(folder, &["doctor", "one"]).await.code, Some(69));
+    let checked = run(folder, &["check"]).await;
+    assert_eq!(checked.code, Some(64));
+    assert!(
+        checked.out.contains("the gateway that runs has it"),
+        "{}",
+        checked.out
+    );
+    let checked = alone(folder, &["check"]).await;
+    assert!(!checked.out.contains("the gateway that runs"), "{}", checked.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_broke_under_a_gateway_is_named_with_what_is_served_and_no_code_of_calls() {
+    let fake = FakeServer::start(&["2025-11-25"]).await;
+    let world = World::builder().provider("one", &fake).start().await;
+    world.until_state("one", "ready").await;
+    let file = world.providers().join("one.yaml");
+    let sound = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{sound}odd: 1\n")).unwrap();
+    world
+        .until("the broken file is read", || async {
+            world.status("one").await["faults"]
+                .as_array()
+                .is_some_and(|it| !it.is_empty())
+        })
+        .await;
+    let folder = world.folder.path();
+    let report = printed(&run(folder, &["doctor", "one", "--json"]).await);
+    let step = &report["steps"][0];
+    assert_eq!(
+        (&step["step"], &step["state"]),
+        (&json!("descriptor"), &json!("failed"))
+    );
+    assert_eq!(step["code"], Value::Null, "{step}");
+    let detail = step["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("the gateway that runs serves its last good version"),
+        "{step}"
+    );
+    std::fs::write(&file, &sound).unwrap();
+    std::fs::write(
+        world.providers().join("other.yaml"),
+        sound.replace("id: other", "id: one"),
+    )
+    .unwrap();
+    let report = printed(&run(folder, &["doctor", "one", "--json"]).await);
+    let step = &report["steps"][0];
+    assert!(step["cure"].as_str().unwrap().contains("other.yaml"), "{step}");
+    assert!(
+        !step["detail"].as_str().unwrap().contains("one.yaml is broken"),
+        "{step}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_names_the_redirect_uri_of_the_gateway_that_runs_also_without_a_network() {
+    let dead = format!(
+        "upstream: {{ url: 'http://127.0.0.1:{}/mcp' }}\nauth: {{ oauth: {{}} }}\n",
+        free_port()
+    );
+    let world = World::builder().descriptor("mail", &dead).start().await;
+    let folder = world.folder.path();
+    let report = printed(&run(folder, &["doctor", "mail", "--json"]).await);
+    let steps = report["steps"].as_array().unwrap();
+    let step = steps.iter().find(|step| step["step"] == "registration").unwrap();
+    let expected = format!("{}/oauth/callback", world.base);
+    assert_eq!(step["state"], "skipped");
+    assert!(step["lines"].to_string().contains(&expected), "{step}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_without_a_provider_lists_the_providers_by_the_gateway_and_alone() {
+    let fake = FakeServer::start(&["2025-11-25"]).await;
+    let world = World::builder()
+        .provider("one", &fake)
+        .provider_with("off", &fake, "enabled: false\nauth: { none: {} }\n")
+        .start()
+        .await;
+    world.until_state("one", "ready").await;
+    let folder = world.folder.path();
+    let states = |ended: &CommandOutput| {
+        let entries = printed(ended)["providers"].as_array().unwrap().clone();
+        let of = |entry: &Value, key: &str| entry[key].as_str().unwrap().to_owned();
+        entries
+            .iter()
+            .map(|entry| (of(entry, "id"), of(entry, "state")))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let by_gateway = states(&run(folder, &["tools", "--json"]).await);
+    assert_eq!((&*by_gateway["one"], &*by_gateway["off"]), ("ready", "disabled"));
+    let own = states(&alone(folder, &["tools", "--json"]).await);
+    assert_eq!((&*own["one"], &*own["off"]), ("enabled", "disabled"));
+    let text = run(folder, &["tools"]).await;
+    assert!(
+        text.out
+            .lines()
+            .any(|line| line.starts_with("one ") && line.contains("ready")),
+        "{}",
+        text.out
+    );
+}

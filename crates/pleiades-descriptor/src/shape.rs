@@ -82,11 +82,10 @@ impl<'a> ShapeCheck<'a> {
                 self.check_number(node, schema, body, place.path)
             }
             (Some(kind), _) => {
-                let finding = wrong_type(
-                    node,
-                    kind,
-                    keyword(schema, body, "x-check").and_then(Value::as_str),
-                );
+                let finding = missing_colon(node, body).unwrap_or_else(|| {
+                    let check = keyword(schema, body, "x-check").and_then(Value::as_str);
+                    wrong_type(node, kind, check)
+                });
                 self.refuse(node, place.path, finding);
             }
         }
@@ -195,6 +194,14 @@ fn is_pending(schema: &Value) -> bool {
 
 fn nothing(cure: &str) -> Finding {
     say("has no value").cure(cure)
+}
+
+/// A key of a mapping and its value with nothing but a space between them: YAML reads one text.
+fn missing_colon(node: &Node, body: &Value) -> Option<Finding> {
+    let (word, _) = node.text()?.split_once(' ')?;
+    body.get("properties")?.get(word)?;
+    let cure = format!("`:` is missing after `{word}`: write `{word}: …`");
+    Some(say("must be a mapping, found text").cure(cure))
 }
 
 fn wrong_type(node: &Node, kind: &str, check: Option<&str>) -> Finding {

@@ -51,6 +51,22 @@ pub(super) struct LoginCheck<'a> {
     pub(super) sent: Mutex<Option<String>>,
 }
 
+/// The redirect URIs of which one is used: which one says the authorization server.
+pub(super) fn possible_callbacks(app: &App, connection: &Connection) -> Vec<String> {
+    if connection.grant != GrantType::AuthorizationCode {
+        return Vec::new();
+    }
+    let services = app.services();
+    let endpoints = &services.exchange.accounts.broker.endpoints;
+    let (all, own) = (
+        endpoints.redirect_uri(None),
+        endpoints.redirect_uri(Some(&connection.provider)),
+    );
+    vec![format!(
+        "redirect URI: {all} or {own}, which one is known once the authorization server answers"
+    )]
+}
+
 impl LoginCheck<'_> {
     /// Runs all steps; answers with the signature of the account in use.
     pub(super) async fn examine(&self, steps: &mut Steps) -> Option<Arc<Signature>> {
@@ -76,7 +92,7 @@ impl LoginCheck<'_> {
                     detail = format!("{detail} ({cause})");
                 }
                 let mut failure = StepFailure::new(code, detail, cure);
-                failure.lines = self.possible_callbacks(&services);
+                failure.lines = possible_callbacks(self.app, self.connection);
                 steps.end("discovery", began, Err(failure));
                 steps.skip_all(&["registration", "scopes"], "discovery");
             }
@@ -104,21 +120,6 @@ impl LoginCheck<'_> {
             (GrantType::ClientCredentials, OAuthErrorKind::Transient) => Code::CredentialTimeout,
             (GrantType::ClientCredentials, _) => Code::UpstreamAuth,
         }
-    }
-
-    /// The redirect URIs of which one is used: which one says the authorization server.
-    fn possible_callbacks(&self, services: &Services) -> Vec<String> {
-        if self.connection.grant != GrantType::AuthorizationCode {
-            return Vec::new();
-        }
-        let endpoints = &services.exchange.accounts.broker.endpoints;
-        let (all, own) = (
-            endpoints.redirect_uri(None),
-            endpoints.redirect_uri(Some(&self.connection.provider)),
-        );
-        vec![format!(
-            "redirect URI: {all} or {own}, which one is known once the authorization server answers"
-        )]
     }
 
     /// Whether the authorization endpoint is there, where no document of the server's has said so just now: it is
@@ -213,7 +214,7 @@ impl LoginCheck<'_> {
             let cure = unpublished.cure().to_owned();
             let code = self.undiscovered(OAuthErrorKind::Metadata);
             return Err(StepFailure {
-                code,
+                code: Some(code),
                 detail,
                 cure,
                 lines,
@@ -222,7 +223,7 @@ impl LoginCheck<'_> {
         let people = self.connection.grant == GrantType::AuthorizationCode;
         if people && self.connection.pkce == Pkce::Auto && pkce != "PKCE S256" {
             return Err(StepFailure {
-                code: Code::NeedsAuth,
+                code: Some(Code::NeedsAuth),
                 detail,
                 cure: oauth::without_s256(server.challenge_methods.as_deref()).to_owned(),
                 lines,
@@ -271,7 +272,7 @@ impl LoginCheck<'_> {
                 Ok(StepDetail { detail, lines })
             }
             Ok(ClientChoice::None) => Err(StepFailure {
-                code: self.undiscovered(OAuthErrorKind::Client),
+                code: Some(self.undiscovered(OAuthErrorKind::Client)),
                 detail: "the server lets no client register, and the descriptor names none".to_owned(),
                 cure: format!(
                     "make an application at the provider with the redirect URI {callback}, and write its `client_id`"
@@ -281,7 +282,7 @@ impl LoginCheck<'_> {
             Err(fault) => Err(stored(fault)),
         };
         match found {
-            Err(failure) if failure.code == Code::CredentialStore => {
+            Err(failure) if failure.code == Some(Code::CredentialStore) => {
                 steps.skip(
                     "registration",
                     "the credential store does not serve: `vault` says why",
@@ -494,7 +495,7 @@ impl LoginCheck<'_> {
         };
         let error = refused.error(self.connection, "as `accountId`");
         StepFailure {
-            code: error.code,
+            code: Some(error.code),
             detail: format!("{who}: {error}"),
             cure,
             lines,
@@ -616,7 +617,7 @@ impl LoginCheck<'_> {
         };
         if record.tokens.refresh.is_none() {
             return Err(StepFailure {
-                code: Code::TokenExpired,
+                code: Some(Code::TokenExpired),
                 detail: format!("there is no refresh token: the access token ends {}", rfc3339(ends)),
                 cure: "ask for one, often with the scope `offline_access` or `parameters: { access_type: offline }`, \
                        and connect again"
@@ -631,7 +632,7 @@ impl LoginCheck<'_> {
         let is_over = record.failures > 0 && ends <= unix_now();
         if record.failures >= 3 || is_over {
             return Err(StepFailure {
-                code: Code::CredentialTimeout,
+                code: Some(Code::CredentialTimeout),
                 detail,
                 cure: format!(
                     "look whether the token endpoint is reached from here: `{} doctor {} --refresh` tries it",

@@ -101,7 +101,7 @@ pub(super) fn lists(survey: &Survey) -> Result<StepDetail, StepFailure> {
     match &survey.incomplete {
         None => Ok(StepDetail { detail, lines }),
         Some(why) => Err(StepFailure {
-            code: Code::UpstreamProtocol,
+            code: Some(Code::UpstreamProtocol),
             detail: format!("{detail}; a list is incomplete: {why}"),
             cure: "the server declares what it does not answer: look at its log".to_owned(),
             lines,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::gateway::{GatewayState, ProviderReport};
 use super::step::{Redactor, StepDetail, StepFailure, Steps};
 use crate::cli::{exit, ui, unknown_provider};
 use pleiades_core::error::Code;
@@ -14,6 +15,8 @@ pub(super) struct DescriptorSource {
     read: DescriptorFile,
     /// Places of texts with references, and how many references stand there.
     references: Vec<(Pos, usize)>,
+    /// Files that claim the same id, where this one is sound.
+    rivals: Vec<PathBuf>,
 }
 
 impl DescriptorSource {
@@ -37,10 +40,14 @@ impl DescriptorSource {
             ui::fail(unknown_provider(folder, provider, names));
             return Err(exit::USAGE);
         };
+        let is_sound = reads.get(at).is_some_and(|read| read.descriptor.is_some());
         let read = reads.swap_remove(at);
+        let is_rival = |other: &&DescriptorFile| is_sound && read.id.is_some() && other.id == read.id;
+        let rivals = reads.iter().filter(is_rival).map(|other| other.file.clone());
         Ok(Self {
-            read,
+            rivals: rivals.collect(),
             references: Vec::new(),
+            read,
         })
     }
 
@@ -81,7 +88,12 @@ impl DescriptorSource {
     }
 
     /// The steps `descriptor` and `references`; the descriptor when it can be worked with.
-    pub(super) fn check(self, steps: &mut Steps, began: Instant) -> Option<Descriptor> {
+    pub(super) fn check(
+        self,
+        steps: &mut Steps,
+        began: Instant,
+        running: Option<&ProviderReport>,
+    ) -> Option<Descriptor> {
         let is_reference = |fault: &&Fault| {
             let places = self.references.iter().map(|(at, _)| (at.line, at.column));
             places.into_iter().any(|at| at == (fault.line, fault.column))
@@ -90,12 +102,7 @@ impl DescriptorSource {
         let shown = |faults: &[&Fault]| faults.iter().map(|fault| line(fault)).collect::<Vec<_>>();
         let file = self.read.file.display();
         let sound = if own.iter().any(|fault| fault.is_fatal()) {
-            Err(StepFailure {
-                code: Code::UnknownProvider,
-                detail: format!("{file} is broken"),
-                cure: format!("correct it; `pleiades check {file}` says all of it"),
-                lines: shown(&own),
-            })
+            Err(self.broken(shown(&own), running))
         } else {
             let off = if self.read.enabled {
                 ""
@@ -111,6 +118,12 @@ impl DescriptorSource {
         let count: usize = self.references.iter().map(|(_, count)| count).sum();
         let began = Instant::now();
         let is_resolved = match references.iter().find(|fault| fault.severity != Severity::Note) {
+            // It is set where the gateway started, which says how the provider is.
+            Some(_) if is_sound && running.is_some_and(ProviderReport::has_read_it_well) => {
+                let why = "a reference has no value in this shell; the gateway that runs has it";
+                steps.skip_with("references", why, &shown(&references));
+                false
+            }
             Some(first) => {
                 let cure = first.cure.clone().unwrap_or_else(|| "correct it".to_owned());
                 let mut trouble = StepFailure::new(Code::UnknownProvider, "a reference has no value", cure);
@@ -124,6 +137,42 @@ impl DescriptorSource {
             None => steps.end("references", began, Ok(format!("{count} resolved").into())),
         };
         self.read.descriptor.filter(|_| is_sound && is_resolved)
+    }
+}
+
+impl DescriptorSource {
+    /// What is wrong with a file that cannot be used, or not by itself.
+    fn broken(&self, lines: Vec<String>, running: Option<&ProviderReport>) -> StepFailure {
+        let file = self.read.file.display();
+        let rivals: Vec<String> = self
+            .rivals
+            .iter()
+            .map(|file| format!("`{}`", file.display()))
+            .collect();
+        let is_served = running.is_some_and(ProviderReport::is_served);
+        let (detail, cure) = match rivals.as_slice() {
+            [] => (
+                format!("{file} is broken"),
+                format!("correct it; `pleiades check {file}` says all of it"),
+            ),
+            others => (
+                format!("{file} is sound, and {} has the same id", others.join(", ")),
+                format!("give {} an id of its own", others.join(", ")),
+            ),
+        };
+        let detail = match running.map(|report| &report.state) {
+            Some(GatewayState::Runs) if rivals.is_empty() => {
+                format!("{detail}; the gateway that runs serves its last good version")
+            }
+            _ => detail,
+        };
+        StepFailure {
+            // Calls are answered as long as something is served.
+            code: (!is_served && rivals.is_empty()).then_some(Code::UnknownProvider),
+            detail,
+            cure,
+            lines,
+        }
     }
 }
 

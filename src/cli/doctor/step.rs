@@ -35,8 +35,8 @@ pub(super) struct StepDetail {
 
 #[derive(Debug)]
 pub(super) struct StepFailure {
-    /// What answers and the log call it while this step fails.
-    pub(super) code: Code,
+    /// What answers and the log call it while this step fails; `None`: calls are answered all the same.
+    pub(super) code: Option<Code>,
     pub(super) detail: String,
     pub(super) cure: String,
     pub(super) lines: Vec<String>,
@@ -52,7 +52,7 @@ impl From<String> for StepDetail {
 impl StepFailure {
     pub(super) fn new(code: Code, detail: impl Into<String>, cure: impl Into<String>) -> Self {
         Self {
-            code,
+            code: Some(code),
             detail: detail.into(),
             cure: cure.into(),
             lines: Vec::new(),
@@ -94,7 +94,7 @@ impl Steps {
             }
             Err(failure) => {
                 let mut text = self.text(&failure.detail, Some(&failure.cure), &failure.lines);
-                text.code = Some(failure.code);
+                text.code = failure.code;
                 self.add(name, StepState::Failed, began.elapsed(), text);
                 false
             }
@@ -102,7 +102,12 @@ impl Steps {
     }
 
     pub(super) fn skip(&mut self, name: &'static str, why: impl Into<String>) {
-        let text = self.text(&why.into(), None, &[]);
+        self.skip_with(name, why, &[]);
+    }
+
+    /// Skips a step that has something to say without being made.
+    pub(super) fn skip_with(&mut self, name: &'static str, why: impl Into<String>, lines: &[String]) {
+        let text = self.text(&why.into(), None, lines);
         self.add(name, StepState::Skipped, Duration::ZERO, text);
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::oauth::{LoginCheck, LoginOptions};
+use super::oauth::{LoginCheck, LoginOptions, possible_callbacks};
 use super::step::{StepDetail, StepFailure, Steps};
 use super::{network, program, protocol};
 use crate::app::App;
@@ -37,6 +37,8 @@ pub(super) struct Subject {
     /// The descriptor may start its process.
     may_start: bool,
     connection: Option<Arc<Connection>>,
+    /// The redirect URIs that a login may use, known without anybody's answer.
+    callbacks: Vec<String>,
     /// Whether an account's token is put on requests.
     is_signed: bool,
     /// Whether its token was renewed just now, and which `resource` was sent for it.
@@ -84,6 +86,9 @@ impl Subject {
             tail,
             get: descriptor.upstream.protocol == Protocol::Sse,
             may_start: world.commands,
+            callbacks: connection
+                .as_ref()
+                .map_or_else(Vec::new, |connection| possible_callbacks(app, connection)),
             connection,
             is_signed: false,
             renewed: None,
@@ -155,7 +160,15 @@ impl Subject {
     /// Skips all that comes after a step that failed.
     fn skip_rest(&self, steps: &mut Steps, after: &str) {
         if self.connection.is_some() {
-            steps.skip_all(&LOGIN, after);
+            for name in LOGIN {
+                let is_registration = name == "registration";
+                let lines = if is_registration {
+                    self.callbacks.as_slice()
+                } else {
+                    &[]
+                };
+                steps.skip_with(name, format!("`{after}` failed"), lines);
+            }
         }
         steps.skip_all(&AFTER, after);
     }

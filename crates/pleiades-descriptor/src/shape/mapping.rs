@@ -171,7 +171,7 @@ impl<'a> ShapeCheck<'a> {
             let word = node
                 .text()
                 .and_then(|text| names.iter().find(|name| **name == text));
-            let example = format!("write `{}: {{…}}`", names.first().copied().unwrap_or_default());
+            let example = format!("write `{}: {{}}`", names.first().copied().unwrap_or_default());
             let finding = match (word, &node.kind) {
                 (Some(word), _) => say("must be a mapping, found text").cure(format!("write `{word}: {{}}`")),
                 (None, Kind::Null) => nothing(&example),

@@ -228,8 +228,10 @@ impl Exchange {
         };
         let facts = Facts::default();
         let request = Request::new(snapshot, (scope, peer), &method, &facts);
-        // Answers of HTTP have a header for it.
-        let named = peer.keys.headers().is_none().then_some(&*peer.request_id);
+        // Answers of HTTP have a header for it, which not every caller gets to see.
+        let headers = peer.keys.headers();
+        let is_named = headers.is_none_or(|headers| headers.contains_key("pleiades-name-request"));
+        let named = is_named.then_some(&*peer.request_id);
         let to = (peer.revision, named);
         let (reply, outcome) = match kind {
             Kind::Request(id) => {

@@ -105,7 +105,9 @@ async fn is_counted(world: &World, id: &str, view: &str, outcome: &str) -> bool 
     ];
     let page = world.metrics().await;
     page.lines().any(|line| {
-        line.starts_with("pleiades_calls_total{") && labels.iter().all(|label| line.contains(label))
+        line.starts_with("pleiades_calls_total{")
+            && !line.ends_with(" 0")
+            && labels.iter().all(|label| line.contains(label))
     })
 }
 

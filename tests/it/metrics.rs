@@ -390,7 +390,7 @@ impl FailingRequests<'_> {
         let page = self.world.metrics().await;
         let calls = page
             .lines()
-            .filter(|line| line.starts_with("pleiades_calls_total{"));
+            .filter(|line| line.starts_with("pleiades_calls_total{") && !line.ends_with(" 0"));
         calls
             .map(|line| line.split("outcome=\"").nth(1).unwrap())
             .map(|rest| rest.split('"').next().unwrap().to_owned())

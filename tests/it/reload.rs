@@ -112,10 +112,10 @@ async fn an_emptied_folder_is_refused_and_said_and_everything_keeps_serving() {
     assert_eq!(world.status("one").await["state"], "ready");
     assert!(echo(&TestClient::connect(&world, "/tools/one", "2025-06-18").await).await);
     assert!(
-        world
+        !world
             .metrics()
             .await
-            .contains("pleiades_reload_total{outcome=\"refused\"}")
+            .contains("pleiades_reload_total{outcome=\"refused\"} 0\n")
     );
     fs::rename(&elsewhere, &file).unwrap();
     until_refused(&world, false).await;

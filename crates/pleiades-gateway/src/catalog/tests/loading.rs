@@ -110,7 +110,7 @@ async fn an_emptied_folder_is_refused_until_files_are_back() {
         bench
             .metrics
             .render()
-            .contains(r#"pleiades_reload_total{outcome="refused"}"#)
+            .contains("pleiades_reload_total{outcome=\"refused\"} 1\n")
     );
 
     fs::remove_dir(bench.folder()).expect("it is empty");

@@ -62,8 +62,12 @@ impl Migration {
         &self.source
     }
 
-    /// Copies, and reports each entry; `None` when a signal arrived first.
+    /// Copies, and reports each entry; `None` when a signal arrived first. Refuses while anybody uses the
+    /// embedded store: what is renewed there meanwhile would not be in the copy.
     pub(crate) fn run(&self, on_entry: impl FnMut(&CopiedEntry)) -> Option<Result<(), vault::Fault>> {
+        if let Err(fault) = self.from.claim() {
+            return Some(Err(fault));
+        }
         self.control.block_on(async {
             tokio::select! {
                 done = migrate::run(&self.from, self.to.as_ref(), on_entry) => Some(done),

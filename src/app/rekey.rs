@@ -51,6 +51,12 @@ pub(crate) fn rekey(
     let vault = vault_file(settings)
         .ok_or_else(|| usage("there is no home folder for the vault: name its file as `vault.file.path`"))?;
     let root = key_of(settings);
+    if vault.is_file() {
+        // Before a key is asked for or made: while a gateway runs there is no use for one.
+        file::File::new(Some(vault.clone()), root.clone())
+            .claim()
+            .map_err(RekeyError::Store)?;
+    }
     let unread = |file: &Path, cause: std::io::Error| {
         let message = format!("the key file {} cannot be used: {cause}", file.display());
         RekeyError::Store(vault::Fault::new(vault::Kind::Denied, message).because(cause))

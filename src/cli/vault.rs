@@ -131,6 +131,13 @@ fn end(global: &Global, migration: &Migration, tally: Tally, done: Option<Result
             let message = "interrupted: run it again to go on".to_owned();
             (exit::TEMPORARY, Some(message))
         }
+        Some(Err(fault)) if fault.kind == Kind::Unopened => {
+            let message = format!(
+                "{}; `--key-file FILE` names the key: a file of mode 0600, also of a key that came from a variable",
+                fault.message
+            );
+            (code(fault.kind), Some(message))
+        }
         Some(Err(fault)) => (code(fault.kind), Some(fault.message)),
         Some(Ok(())) if tally.counts.contains_key("failed") => (exit::UNAVAILABLE, None),
         Some(Ok(())) => (exit::OK, None),

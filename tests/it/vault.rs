@@ -107,7 +107,18 @@ async fn a_migration_that_cannot_begin_says_so_by_its_exit_code() {
     let from = source.to_str().unwrap();
     let (code, report) = migrate(folder.path(), &away, &["--from", from]);
     assert_eq!((code, &report["complete"]), (75, &json!(false)), "{report}");
+    assert!(
+        report["error"].as_str().unwrap().contains("uses the vault"),
+        "{report}"
+    );
     assert!(vault.read(&path).await.unwrap().is_some(), "nothing is removed");
+    drop(vault);
+    let (code, report) = migrate(folder.path(), &away, &["--from", from]);
+    assert_eq!((code, &report["complete"]), (75, &json!(false)), "{report}");
+    assert!(
+        !report["error"].as_str().unwrap().contains("uses the vault"),
+        "{report}"
+    );
     let (code, report) = migrate(
         folder.path(),
         &away,
@@ -118,6 +129,10 @@ async fn a_migration_that_cannot_begin_says_so_by_its_exit_code() {
         (69, true),
         "a key that is none: {report}"
     );
+    std::fs::remove_file(source.with_extension("key")).unwrap();
+    let (code, report) = migrate(folder.path(), &away, &["--from", from]);
+    let error = report["error"].as_str().unwrap();
+    assert!(code == 69 && error.contains("--key-file"), "{report}");
 }
 
 const KEYS: [&str; 2] = [
@@ -293,6 +308,12 @@ async fn a_vault_that_a_gateway_uses_is_not_put_under_another_key() {
     let settings = format!("vault: {{ file: {{ path: vault, key: \"{}\" }} }}\n", KEYS[0]);
     let serving = Serving::start(folder.path(), &settings, |_| {}).await;
     assert_eq!(rekeyed(folder.path(), KEYS[1]).0, 75);
+    let unnamed = command(folder.path(), &["vault", "rekey"]).output().unwrap();
+    assert_eq!(
+        unnamed.status.code(),
+        Some(75),
+        "before a new key is asked for: {unnamed:?}"
+    );
     drop(serving);
     for wrong in ["tiger", KEYS[0]] {
         let (code, report) = rekeyed(folder.path(), wrong);

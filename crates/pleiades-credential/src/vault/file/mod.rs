@@ -67,6 +67,18 @@ impl File {
         Ok(table.is_some() && self.location.root.is_short())
     }
 
+    /// Takes the vault for this one alone, for as long as it lives.
+    ///
+    /// # Errors
+    /// [`Fault`] of the kind [`Kind::Unreachable`] while anybody else uses it.
+    pub fn claim(&self) -> Result<(), Fault> {
+        match self.location.lock_exclusive() {
+            Err(fault) if fault.kind == Kind::Unreachable => Err(fault),
+            // Where the file system knows no locks nobody can be asked.
+            _ => Ok(()),
+        }
+    }
+
     /// Runs one operation on a thread that may block, one at a time; `None` when there is no file
     /// and none is to be made.
     async fn run<T: Send + 'static>(

@@ -70,6 +70,14 @@ impl pleiades_gateway::admin::AccountAdmin for AdminAccounts {
             Err(fault) => unavailable(fault),
         }
     }
+
+    async fn reread(&self, named: &AccountPath) -> AccountOutcome {
+        let owner = self.key(named).owner;
+        match self.manager.changed_in_store(&owner).await {
+            Ok(()) => AccountOutcome::Read,
+            Err(fault) => unavailable(fault),
+        }
+    }
 }
 
 impl AdminAccounts {

@@ -1,6 +1,7 @@
 //! `pleiades accounts`: what `access.local`, or `--tenant` and `--user`, has connected.
 
 mod all;
+mod gateway;
 
 use std::io::{IsTerminal, Read};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use super::ui::{self, BOLD, DIM, GREEN, RED, YELLOW};
 use super::{Global, exit};
 use crate::app::{self, App, LoadScope};
+pub(super) use gateway::{AdminListener, announce_change, running};
 use pleiades_credential::imported_token::{ImportError, ImportedToken};
 use pleiades_credential::user_accounts;
 use pleiades_credential::vault::{Fault, Kind};
@@ -68,22 +70,25 @@ pub(super) enum AccountsCommand {
 }
 
 pub(super) fn run(global: &Global, command: AccountsCommand) -> Result<u8, u8> {
-    let running = all::running(global, &command)?;
+    let running = running(global)?;
     let app = open(global)?;
+    let at = AccountPlace {
+        app: &app,
+        as_json: global.json,
+        running: running.as_ref(),
+    };
     let work = async {
         match command {
-            AccountsCommand::List { all: true } => all::list(&app, global.json, running).await,
+            AccountsCommand::List { all: true } => all::list(&app, global.json, at.running).await,
             AccountsCommand::List { all: false } => list(&app, global.json).await,
             AccountsCommand::Default {
                 provider, account, ..
             } => match account {
-                Some(account) => choose(&app, global.json, (&provider, &account)).await,
-                None => choose_none(&app, global.json, &provider).await,
+                Some(account) => at.choose((&provider, &account)).await,
+                None => at.choose_none(&provider).await,
             },
-            AccountsCommand::Set { provider, account } => set(&app, global.json, (&provider, account)).await,
-            AccountsCommand::Revoke { provider, account } => {
-                revoke(&app, global.json, (&provider, &account)).await
-            }
+            AccountsCommand::Set { provider, account } => at.set((&provider, account)).await,
+            AccountsCommand::Revoke { provider, account } => at.revoke((&provider, &account)).await,
             AccountsCommand::ForgetClient { provider } => forget(&app, global.json, &provider).await,
         }
     };
@@ -93,6 +98,14 @@ pub(super) fn run(global: &Global, command: AccountsCommand) -> Result<u8, u8> {
     });
     close(app);
     code
+}
+
+/// Where accounts are changed: in the store, and in what the gateway that runs knows of it.
+#[derive(Clone, Copy)]
+struct AccountPlace<'a> {
+    app: &'a App,
+    as_json: bool,
+    running: Option<&'a AdminListener>,
 }
 
 /// The parts, with every provider that has accounts loaded and none of them reached.
@@ -246,49 +259,110 @@ async fn print_account(
     Ok(exit::OK)
 }
 
-async fn choose(app: &App, as_json: bool, (provider, account): (&str, &str)) -> Result<u8, u8> {
-    let key = key(app, provider, account);
-    let chosen = app.services().exchange.accounts.manager.choose(&key).await;
-    if !chosen.map_err(fail_store)? {
-        return Err(no_account(provider, account));
-    }
-    print_account(app, as_json, (&key, provider), "default is now").await
-}
-
-async fn choose_none(app: &App, as_json: bool, provider: &str) -> Result<u8, u8> {
+/// Refuses a provider that nothing here has the name of: no descriptor, and no account that one left behind.
+async fn check_known(app: &App, provider: &str) -> Result<(), u8> {
     let services = app.services();
+    if services.catalog.snapshot().entries.contains_key(provider) {
+        return Ok(());
+    }
     let manager = &services.exchange.accounts.manager;
     let owner = user_accounts::owner(manager, &services.principal, provider);
-    if !manager.choose_none(&owner).await.map_err(fail_store)? {
-        ui::fail(format_args!(
-            "fewer than two accounts of `{provider}` are connected, so there is nothing to choose from"
-        ));
-        return Err(exit::USAGE);
+    let left = manager.accounts(&owner).await.map_err(fail_store)?;
+    match left.is_empty() {
+        true => connection(app, provider).map(drop),
+        false => Ok(()),
     }
-    if as_json {
-        ui::out(json!({ "provider": provider, "accountId": null, "default": false }));
-    } else {
-        ui::out(format_args!(
-            "{GREEN}no default{GREEN:#} for {provider}: while several of its accounts work, each call has to name one"
-        ));
-    }
-    Ok(exit::OK)
 }
 
-async fn revoke(app: &App, as_json: bool, (provider, account): (&str, &str)) -> Result<u8, u8> {
-    let key = key(app, provider, account);
-    let revoked = app.services().exchange.accounts.manager.revoke(&key).await;
-    if !revoked.map_err(fail_store)? {
-        return Err(no_account(provider, account));
+impl AccountPlace<'_> {
+    async fn choose(self, (provider, account): (&str, &str)) -> Result<u8, u8> {
+        check_known(self.app, provider).await?;
+        let key = key(self.app, provider, account);
+        let chosen = self.app.services().exchange.accounts.manager.choose(&key).await;
+        if !chosen.map_err(fail_store)? {
+            return Err(no_account(provider, account));
+        }
+        announce_change(self.app, self.running, (provider, account)).await;
+        print_account(self.app, self.as_json, (&key, provider), "default is now").await
     }
-    if as_json {
-        ui::out(json!({ "provider": provider, "accountId": account, "revoked": true }));
-    } else {
-        ui::out(format_args!(
-            "{GREEN}revoked{GREEN:#} {BOLD}{account}{BOLD:#} of {provider}"
-        ));
+
+    async fn choose_none(self, provider: &str) -> Result<u8, u8> {
+        check_known(self.app, provider).await?;
+        let services = self.app.services();
+        let manager = &services.exchange.accounts.manager;
+        let owner = user_accounts::owner(manager, &services.principal, provider);
+        if !manager.choose_none(&owner).await.map_err(fail_store)? {
+            ui::fail(format_args!(
+                "fewer than two accounts of `{provider}` are connected, so there is nothing to choose from"
+            ));
+            return Err(exit::USAGE);
+        }
+        for account in manager.cached_accounts(&owner).iter().take(1) {
+            announce_change(self.app, self.running, (provider, &account.id)).await;
+        }
+        if self.as_json {
+            ui::out(json!({ "provider": provider, "accountId": null, "default": false }));
+        } else {
+            ui::out(format_args!(
+                "{GREEN}no default{GREEN:#} for {provider}: while several of its accounts work, each call has to name \
+                 one"
+            ));
+        }
+        Ok(exit::OK)
     }
-    Ok(exit::OK)
+
+    async fn revoke(self, (provider, account): (&str, &str)) -> Result<u8, u8> {
+        check_known(self.app, provider).await?;
+        let key = key(self.app, provider, account);
+        let revoked = self.app.services().exchange.accounts.manager.revoke(&key).await;
+        if !revoked.map_err(fail_store)? {
+            return Err(no_account(provider, account));
+        }
+        announce_change(self.app, self.running, (provider, account)).await;
+        if self.as_json {
+            ui::out(json!({ "provider": provider, "accountId": account, "revoked": true }));
+        } else {
+            ui::out(format_args!(
+                "{GREEN}revoked{GREEN:#} {BOLD}{account}{BOLD:#} of {provider}"
+            ));
+        }
+        Ok(exit::OK)
+    }
+
+    async fn set(self, (provider, account): (&str, Option<String>)) -> Result<u8, u8> {
+        let (app, as_json) = (self.app, self.as_json);
+        connection(app, provider)?;
+        let imported = token().map_err(|why| {
+            ui::fail(why);
+            exit::USAGE
+        })?;
+        let account = match account {
+            Some(account) if user_accounts::is_account_name(&account) => account,
+            Some(_) => {
+                ui::fail("an account's name has 1 to 512 bytes");
+                return Err(exit::USAGE);
+            }
+            None => only_one(app, provider).await?,
+        };
+        let key = key(app, provider, &account);
+        let services = app.services();
+        let manager = &services.exchange.accounts.manager;
+        let is_refreshable = imported.is_refreshable();
+        match app::put(manager, &services.catalog, imported, (&key, provider)).await {
+            Ok(()) => {}
+            Err(ImportError::Store(fault)) => return Err(fail_store(fault)),
+            Err(why) => {
+                ui::fail(&why);
+                let may_pass = matches!(why, ImportError::Unreached(_));
+                return Err(if may_pass { exit::TEMPORARY } else { exit::USAGE });
+            }
+        }
+        if !is_refreshable && !as_json {
+            ui::err("there is no refresh token: when this token ends, set another");
+        }
+        announce_change(app, self.running, (provider, &account)).await;
+        print_account(app, as_json, (&key, provider), "stored").await
+    }
 }
 
 async fn forget(app: &App, as_json: bool, provider: &str) -> Result<u8, u8> {
@@ -330,39 +404,6 @@ async fn forget(app: &App, as_json: bool, provider: &str) -> Result<u8, u8> {
     Ok(exit::OK)
 }
 
-async fn set(app: &App, as_json: bool, (provider, account): (&str, Option<String>)) -> Result<u8, u8> {
-    connection(app, provider)?;
-    let imported = token().map_err(|why| {
-        ui::fail(why);
-        exit::USAGE
-    })?;
-    let account = match account {
-        Some(account) if user_accounts::is_account_name(&account) => account,
-        Some(_) => {
-            ui::fail("an account's name has 1 to 512 bytes");
-            return Err(exit::USAGE);
-        }
-        None => only_one(app, provider).await?,
-    };
-    let key = key(app, provider, &account);
-    let services = app.services();
-    let manager = &services.exchange.accounts.manager;
-    let is_refreshable = imported.is_refreshable();
-    match app::put(manager, &services.catalog, imported, (&key, provider)).await {
-        Ok(()) => {}
-        Err(ImportError::Store(fault)) => return Err(fail_store(fault)),
-        Err(why) => {
-            ui::fail(&why);
-            let may_pass = matches!(why, ImportError::Unreached(_));
-            return Err(if may_pass { exit::TEMPORARY } else { exit::USAGE });
-        }
-    }
-    if !is_refreshable && !as_json {
-        ui::err("there is no refresh token: when this token ends, set another");
-    }
-    print_account(app, as_json, (&key, provider), "stored").await
-}
-
 /// The name of the only account there is; `default` where there is none yet.
 async fn only_one(app: &App, provider: &str) -> Result<String, u8> {
     let services = app.services();
@@ -387,6 +428,9 @@ fn token() -> Result<ImportedToken, String> {
     let mut text = zeroize::Zeroizing::new(String::new());
     let read = std::io::stdin().take(MAX_TOKEN + 1).read_to_string(&mut text);
     read.map_err(|cause| format!("stdin: {cause}"))?;
+    if text.trim().is_empty() {
+        return Err("nothing came in on stdin: pipe the token in, or paste it".to_owned());
+    }
     if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_TOKEN {
         return Err(format!("stdin holds more than {MAX_TOKEN} bytes"));
     }

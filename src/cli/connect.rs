@@ -22,11 +22,12 @@ use super::{Global, exit};
 use crate::app::App;
 use listener::CallbackListener;
 use pleiades_core::secret::Secret;
+use pleiades_core::text::one_line;
 use pleiades_credential::Connection;
 use pleiades_credential::access::Principal;
 use pleiades_credential::broker::{
     Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, ConnectedAccount,
-    ConnectionRequest, ConnectionStatus, RedirectTarget,
+    ConnectionRequest, ConnectionStatus, RedirectTarget, Replacement,
 };
 use pleiades_credential::manager::{Account, DefaultQuestion, Reason};
 use pleiades_credential::user_accounts;
@@ -34,6 +35,9 @@ use receiver::CallbackReceiver;
 
 /// Poll interval for an account that is stored from elsewhere.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Characters of a person's name in a question.
+const NAME: usize = 64;
 
 /// Which account is connected, and how.
 #[derive(Debug, Args)]
@@ -54,6 +58,8 @@ pub(super) struct ConnectRequest {
 struct Connected {
     account: String,
     label: Option<String>,
+    /// Whether this process stored it, so that a gateway that runs has not heard of it.
+    is_own: bool,
 }
 
 impl From<ConnectedAccount> for Connected {
@@ -61,11 +67,13 @@ impl From<ConnectedAccount> for Connected {
         Self {
             account: connected.account,
             label: connected.label,
+            is_own: true,
         }
     }
 }
 
 pub(super) fn run(global: &Global, request: &ConnectRequest) -> Result<u8, u8> {
+    let running = accounts::running(global)?;
     let app = accounts::open(global)?;
     let code = accounts::connection(&app, &request.provider).and_then(|connection| {
         let connecting = async {
@@ -81,10 +89,17 @@ pub(super) fn run(global: &Global, request: &ConnectRequest) -> Result<u8, u8> {
         let concluding = async {
             let now = choice::accounts(&app, &connection).await;
             print_connected(global, &connection, &connected, &now);
-            match DefaultQuestion::after(&before, &now, &connected.account) {
-                Some(question) => choice::make(&app, &connection, &question, !global.json).await,
-                None => Ok(()),
+            let asked = DefaultQuestion::after(&before, &now, &connected.account);
+            let changed = (&*connection.provider, connected.account.as_str());
+            if connected.is_own {
+                accounts::announce_change(&app, running.as_ref(), changed).await;
             }
+            if let Some(question) = asked
+                && choice::make(&app, &connection, &question, !global.json).await?
+            {
+                accounts::announce_change(&app, running.as_ref(), changed).await;
+            }
+            Ok::<_, u8>(())
         };
         // Interrupted: it is connected, and everything else stays as it is.
         super::until_signal(&app, concluding).unwrap_or(Ok(()))?;
@@ -95,17 +110,20 @@ pub(super) fn run(global: &Global, request: &ConnectRequest) -> Result<u8, u8> {
 }
 
 fn print_connected(global: &Global, connection: &Connection, connected: &Connected, now: &[Account]) {
-    let Connected { account, label } = connected;
+    let Connected { account, label, .. } = connected;
+    // A gateway that took the sign-in tells the account alone.
+    let stored = now.iter().find(|it| *it.id == **account);
+    let label = label.as_ref().or(stored.and_then(|it| it.label.as_ref()));
     if global.json {
         ui::out(json!({
             "provider": &*connection.provider,
             "accountId": account,
-            "label": label.as_ref().unwrap_or(account),
+            "label": label.unwrap_or(account),
             "default": now.iter().any(|it| *it.id == **account && it.is_default),
         }));
         return;
     }
-    let label = label.as_deref().filter(|label| label != account);
+    let label = label.filter(|label| *label != account);
     let label = label.map_or_else(String::new, |label| format!(" {DIM}({label}){DIM:#}"));
     ui::out(format_args!(
         "{GREEN}connected{GREEN:#} {} as {BOLD}{account}{BOLD:#}{label}",
@@ -192,11 +210,11 @@ async fn receive_callback(
                 returned.answer(page).await;
                 return Ok(connected.into());
             }
-            Ok(CallbackResult::Confirm { state, certain, .. }) => {
+            Ok(CallbackResult::Confirm(question)) => {
                 returned
                     .answer(listener::asked(broker.name(), &connection.title))
                     .await;
-                return confirm_replacement(broker, connection, (&state, cookie), certain).await;
+                return confirm_replacement(broker, connection, &question, cookie).await;
             }
             // Asked for here alone, once an account is connected.
             Ok(CallbackResult::Chosen { .. }) => {}
@@ -231,7 +249,11 @@ async fn await_gateway(
             state: "connected",
             account: Some(account),
             ..
-        }) => Ok(Connected { account, label: None }),
+        }) => Ok(Connected {
+            account,
+            label: None,
+            is_own: false,
+        }),
         Some(ConnectionStatus {
             state: "failed",
             message,
@@ -252,14 +274,14 @@ async fn await_gateway(
 async fn confirm_replacement(
     broker: &Arc<Broker>,
     connection: &Connection,
-    (state, cookie): (&str, Option<&str>),
-    certain: bool,
+    question: &Replacement,
+    cookie: Option<&str>,
 ) -> Result<Connected, u8> {
-    let yes = confirmed(connection, certain);
-    let confirmed = broker.confirm(state, cookie, yes).await;
+    let yes = confirmed(connection, question);
+    let confirmed = broker.confirm(&question.state, cookie, yes).await;
     match confirmed.map_err(refused)? {
         CallbackResult::Connected(connected) => Ok(connected.into()),
-        CallbackResult::Confirm { .. } | CallbackResult::Chosen { .. } => Err(exit::UNAVAILABLE),
+        CallbackResult::Confirm(_) | CallbackResult::Chosen { .. } => Err(exit::UNAVAILABLE),
     }
 }
 
@@ -297,6 +319,7 @@ async fn wait_for_import(
                 return Ok(Connected {
                     account: account.id.to_string(),
                     label: account.label.clone(),
+                    is_own: false,
                 });
             }
         }
@@ -352,14 +375,22 @@ fn clear(person: bool) {
 }
 
 /// Whether the tokens of another account may replace what is connected under this name.
-fn confirmed(connection: &Connection, certain: bool) -> bool {
-    let title = &connection.title;
-    let question = if certain {
-        format!("another account of {title} is connected under this name: replace it? [y/N] ")
+fn confirmed(connection: &Connection, asked: &Replacement) -> bool {
+    let (title, name) = (&connection.title, &asked.account);
+    let person = |it: &Option<String>| {
+        it.as_ref()
+            .map_or_else(String::new, |it| format!(" ({})", one_line(it, NAME)))
+    };
+    let (connected, signed_in) = (person(&asked.connected), person(&asked.signed_in));
+    let question = if asked.certain {
+        format!(
+            "another account of {title}{connected} is connected as `{name}`: replace it by the one that signed \
+             in{signed_in}? [y/N] "
+        )
     } else {
         format!(
-            "an account of {title} is connected, which does not say whether this is the same one \
-             (`--account NAME` keeps both): replace it? [y/N] "
+            "an account of {title}{connected} is connected as `{name}`, which does not say whether this{signed_in} is \
+             the same one (`--account NAME` keeps both): replace it? [y/N] "
         )
     };
     if !std::io::stdin().is_terminal() {
@@ -374,7 +405,12 @@ fn confirmed(connection: &Connection, certain: bool) -> bool {
 
 fn refused(refusal: ConnectError) -> u8 {
     ui::fail(&refusal.why);
-    ui::err(&refusal.cure);
+    // Nobody here has a link.
+    ui::err(
+        refusal
+            .cure
+            .replace("Open the link again", "Run the command again"),
+    );
     match refusal.kind {
         ConnectErrorKind::Store => exit::TEMPORARY,
         _ => exit::UNAVAILABLE,

@@ -12,11 +12,11 @@ use super::{Global, exit};
 use crate::app::{App, GatewayClient, LoadScope, REVISION, RuntimeFile, ToolViewRequest};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::{View, events::RequestDone};
-use pleiades_core::text::one_line;
+use pleiades_core::text::{one_line, shell_word};
 use pleiades_credential::user_accounts;
 use pleiades_descriptor::settings::{self, Settings};
 use pleiades_descriptor::{Auth, Descriptor, Timeouts};
-use pleiades_gateway::exchange::{Arrived, ConnectCommand, Keys, Peer, Reply, Scope};
+use pleiades_gateway::exchange::{Arrived, ConnectCommand, Keys, NAMED_IN_TOOL_VIEW, Peer, Reply, Scope};
 use pleiades_mcp::{ClientCapabilities, Id, Message, raw};
 
 /// Grace for the end of sessions and child processes.
@@ -465,12 +465,18 @@ impl CommandError {
         if access.is_json {
             ui::out(self.json());
         }
-        ui::fail(&self.message);
         let (program, provider) = (&access.program, &access.choice.provider);
+        let option = format!(
+            "with `--account NAME`, or once for all with `{program} accounts default {provider} NAME`"
+        );
+        ui::fail(self.message.replace(NAMED_IN_TOOL_VIEW, &option));
         match self.help {
             Help::Message => {}
             Help::Connect => {
-                let command = format!("{program} connect {provider}");
+                let account = access.choice.account.as_deref();
+                let account =
+                    account.map_or_else(String::new, |name| format!(" --account {}", shell_word(name)));
+                let command = format!("{program} connect {provider}{account}");
                 if !self.message.contains(&command) {
                     ui::err(format_args!("`{command}` connects it from here"));
                 }

@@ -247,7 +247,7 @@ async fn the_admin_listener_keeps_accounts_from_everybody_but_operators() {
     assert_eq!(status, 404);
     let (status, _) = ask(
         &world,
-        (Method::POST, "/v1/accounts/acme/ada/tracker/one"),
+        (Method::PATCH, "/v1/accounts/acme/ada/tracker/one"),
         "key-ops",
         None,
     )
@@ -592,7 +592,7 @@ async fn a_server_of_ones_own_that_wants_a_login_gets_one() {
 }
 
 /// A command in a world's folder, beside its running server.
-async fn command(world: &World, args: &[&str], stdin: Option<&str>) -> (Option<i32>, String, String) {
+pub async fn command(world: &World, args: &[&str], stdin: Option<&str>) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pleiades"));
     command
         .args(args)

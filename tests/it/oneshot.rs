@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
-use super::world::{FakeServer, World, free_port};
+use super::world::{FakeServer, TestClient, World, free_port};
 
 /// A server that notes each of its starts in the file `starts` beside it.
 const COUNTED: &str = r#"
@@ -495,9 +495,107 @@ async fn an_account_that_is_named_makes_the_call_by_the_gateway_and_alone() {
                 "{}",
                 refused.err
             );
-            assert!(refused.err.contains("connect mail"), "{args:?}: {}", refused.err);
+            let hint = "connect mail --account three";
+            assert!(refused.err.contains(hint), "{args:?}: {}", refused.err);
         }
     }
+}
+
+/// A command that is given a token on stdin.
+async fn given(folder: &Path, args: &[&str], token: &str) -> CommandOutput {
+    let file = folder.join("token");
+    std::fs::write(&file, token).unwrap();
+    let mut command = command(folder, args);
+    command.stdin(std::fs::File::open(&file).unwrap());
+    ended(command).await
+}
+
+/// The account that a call by the gateway used, and what was said where none was.
+async fn used(client: &TestClient) -> Value {
+    let result = client.call("echo", json!({ "text": "hi" })).await;
+    let used = result.pointer("/_meta/pleiades~1accountId");
+    used.unwrap_or(&result).clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_that_runs_follows_the_commands_that_change_accounts_at_once() {
+    let fake = FakeServer::start(&["2025-11-25"]).await;
+    let world = World::builder()
+        .provider_with("mail", &fake, "auth: { oauth: {} }\n")
+        .logged()
+        .start()
+        .await;
+    let folder = world.folder.path();
+    let set = |account: &'static str| async move {
+        let set = given(
+            folder,
+            &["accounts", "set", "mail", "--account", account],
+            "s3cret\n",
+        )
+        .await;
+        assert_eq!(
+            (set.code, set.err.contains("30 s")),
+            (Some(0), false),
+            "{}",
+            set.err
+        );
+    };
+    set("bob").await;
+    let client = TestClient::connect(&world, "/tools/mail", "2025-11-25").await;
+    assert_eq!(used(&client).await, "bob");
+    set("ivy").await;
+    set("cara").await;
+    assert_eq!(used(&client).await, "bob");
+    for account in ["ivy", "cara"] {
+        let chosen = run(folder, &["accounts", "default", "mail", account]).await;
+        assert_eq!((chosen.code, chosen.err.as_str()), (Some(0), ""));
+        assert_eq!(used(&client).await, account);
+    }
+    let revoked = run(folder, &["accounts", "revoke", "mail", "cara"]).await;
+    assert_eq!(revoked.code, Some(0), "{}", revoked.err);
+    assert_eq!(used(&client).await, "ivy", "the choice before");
+    let none = run(folder, &["accounts", "default", "mail", "--none"]).await;
+    assert_eq!((none.code, none.err.as_str()), (Some(0), ""));
+    let refused = used(&client).await;
+    assert!(refused.to_string().contains("none is the default"), "{refused}");
+    let called = run(folder, &["call", "mail", "echo", r#"{"text":"hi"}"#]).await;
+    assert!(
+        called.err.contains("--account NAME") && called.err.contains("accounts default mail NAME"),
+        "{}",
+        called.err
+    );
+    assert!(!called.err.contains("Pleiades-Account"), "{}", called.err);
+    let log = Value::from(world.log()).to_string();
+    assert!(
+        log.contains("read_again"),
+        "what the commands announced is in the log: {log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_of_what_is_unknown_and_tokens_that_do_not_come_are_said() {
+    let fake = FakeServer::start(&["2025-11-25"]).await;
+    let world = World::builder()
+        .provider_with("mail", &fake, "auth: { oauth: {} }\n")
+        .start()
+        .await;
+    let folder = world.folder.path();
+    for args in [
+        &["accounts", "default", "nosuch", "ada"][..],
+        &["accounts", "default", "nosuch", "--none"],
+        &["accounts", "revoke", "nosuch", "ada"],
+    ] {
+        let refused = run(folder, args).await;
+        assert_eq!(refused.code, Some(64), "{}", refused.err);
+        assert!(refused.err.contains("has the id `nosuch`"), "{}", refused.err);
+    }
+    let refused = run(folder, &["accounts", "set", "mail"]).await;
+    assert_eq!(refused.code, Some(64), "{}", refused.err);
+    assert!(
+        refused.err.contains("nothing came in on stdin"),
+        "{}",
+        refused.err
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -315,6 +315,39 @@ async fn missing_rights_are_named_and_may_be_asked_for_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_account_was_revoked_elsewhere_is_made_by_the_one_that_is_used_now() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let world = world(&authority, "").await;
+    for (view, name) in [("/mcp/tracker", "use_tracker"), ("/tools/tracker", "echo")] {
+        let meta = TestClient::connect(&world, "/mcp/tracker", "2025-11-25").await;
+        authority.sign_in("u-ada", "ada", "ada@example.com");
+        if view == "/mcp/tracker" {
+            connect(&meta, json!({})).await;
+        }
+        authority.sign_in("u-bob", "bob", "bob@example.com");
+        connect(&meta, json!({ "accountId": "bob" })).await;
+        default_is(&world, "bob", true).await;
+        let client = TestClient::connect(&world, view, "2025-11-25").await;
+        let arguments = match view {
+            "/mcp/tracker" => echo(json!({})),
+            _ => json!({ "text": "hi" }),
+        };
+        let account = |result: &Value| result["_meta"]["pleiades/accountId"].clone();
+        let called = client.call(name, arguments.clone()).await;
+        let before = (account(&called), called["structuredContent"]["accountId"].clone());
+        assert!(before.0 == "bob" || before.1 == "bob", "{called}");
+        // Not known to the gateway: another process, which does not find it.
+        let args = ["accounts", "revoke", "tracker", "bob"];
+        let (code, _, err) = crate::accounts::command(&world, &args, None).await;
+        assert_eq!(code, Some(0), "{err}");
+        authority.expire();
+        let called = client.call(name, arguments).await;
+        let after = (account(&called), called["structuredContent"]["accountId"].clone());
+        assert!(after.0 == "ada" || after.1 == "ada", "{called}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_ended_at_its_provider_is_told_as_ended() {
     let authority = Authority::start(&GENERATIONS).await;
     let world = world(&authority, "").await;

@@ -30,13 +30,14 @@ pub(super) async fn accounts(app: &App, connection: &Connection) -> Vec<Account>
     manager.accounts(&owner).await.unwrap_or_default()
 }
 
-/// Asks, where somebody is there to be asked, and keeps the answer; then says what calls use.
+/// Asks, where somebody is there to be asked, and keeps the answer; then says what calls use. Whether
+/// anything was changed.
 pub(super) async fn make(
     app: &App,
     connection: &Connection,
     question: &DefaultQuestion,
     may_ask: bool,
-) -> Result<(), u8> {
+) -> Result<bool, u8> {
     let used = question.used.as_ref();
     let choices: Vec<DefaultOption<'_>> = match used {
         Some(used) => vec![Some(used), Some(&question.new), None],
@@ -54,7 +55,7 @@ pub(super) async fn make(
             "`pleiades accounts default {provider} {}` makes them use `{new}`.",
             shell_word(new)
         ));
-        return Ok(());
+        return Ok(false);
     };
     let services = app.services();
     let manager = &services.exchange.accounts.manager;
@@ -66,11 +67,12 @@ pub(super) async fn make(
         }
         None => manager.choose_none(&owner).await,
     };
-    match chosen.map_err(fail_store)? {
+    let chosen = chosen.map_err(fail_store)?;
+    match chosen {
         true => report(choice),
         false => ui::err("That account is not connected any more, so nothing was changed."),
     }
-    Ok(())
+    Ok(chosen)
 }
 
 /// The choice of somebody at the terminal; `None`: everything stays as it is.

@@ -13,6 +13,7 @@ use super::{start::cookie_name, status::ConnectionOutcome};
 use crate::access::Principal;
 use crate::connection::ResourceParameter;
 use crate::oauth::{self, SentRequest, Verdict, failure};
+use crate::record::AccountRecord;
 use pleiades_core::{secret::Secret, telemetry::request_scope};
 
 /// The query of a callback (RFC 6749 section 4.1.2, RFC 9207).
@@ -39,14 +40,24 @@ pub enum CallbackResult {
     },
     /// Another account of the provider was used than the one connected under this name, or maybe: the
     /// person is asked. Nothing is replaced yet.
-    Confirm {
-        /// The provider's title.
-        title: String,
-        /// Whether the provider names its accounts, so that it is certainly another one.
-        certain: bool,
-        /// What [`Broker::confirm`] wants back.
-        state: String,
-    },
+    Confirm(Replacement),
+}
+
+/// The account that a person signed in with, and the one whose place it would take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    /// The provider's title.
+    pub title: String,
+    /// Whether the provider names its accounts, so that it is certainly another one.
+    pub certain: bool,
+    /// The name that both have here.
+    pub account: String,
+    /// Who is connected, as the provider says, where it does.
+    pub connected: Option<String>,
+    /// Who signed in.
+    pub signed_in: Option<String>,
+    /// What [`Broker::confirm`] wants back.
+    pub state: String,
 }
 
 /// An account that was connected.
@@ -172,7 +183,7 @@ impl Broker {
             PendingState::Begun(pending) => pending,
             PendingState::Asked(pending, record) => {
                 check_cookie(Origin::of(&pending), cookie)?;
-                return Ok(self.confirmation(&pending, callback.state, record.subject.is_some()));
+                return Ok(self.confirmation(&pending, callback.state, &record).await);
             }
             PendingState::Choosing(choice) => {
                 check_cookie(Origin::of_choice(&choice), cookie)?;
@@ -192,12 +203,11 @@ impl Broker {
         let span = pending.span();
         let work = async move {
             broker.pending.consume(&callback.state, version).await?;
-            let (id, principal) = (pending.id.clone(), pending.principal());
-            let provider = pending.request.provider.clone();
+            let (id, attempted) = (pending.id.clone(), pending.attempted());
             let again = broker.link_of(&pending);
             let finished = broker.handle_answer(callback, *pending, &redirect).await;
             if let Err(refusal) = &finished {
-                broker.failures.note(&principal, &provider, refusal.for_callers());
+                broker.failures.note(attempted, refusal.for_callers());
                 broker.fail(&id, refusal).await;
             }
             finished.map_err(|refusal| refusal.with_link(again))
@@ -265,7 +275,7 @@ impl Broker {
             "{} was not connected: somebody pressed Cancel on its page.",
             self.title(provider)
         );
-        self.failures.note(principal, provider, &why);
+        self.failures.note(opened.attempted(), &why);
         self.statuses
             .set(&opened.id, ConnectionOutcome::Failed(why))
             .await;
@@ -341,17 +351,27 @@ impl Broker {
         task.await.unwrap_or_else(|_ended| Err(lost()))
     }
 
-    pub(super) fn confirmation(
+    /// The question whether `record` replaces what is connected under its name.
+    pub(super) async fn confirmation(
         &self,
         pending: &PendingConnection,
         state: String,
-        certain: bool,
+        record: &AccountRecord,
     ) -> CallbackResult {
-        CallbackResult::Confirm {
-            title: self.title(&pending.request.provider),
-            certain,
+        let provider = pending.request.provider.as_str();
+        let connection = self.connection(provider);
+        let connection = connection.map_or_else(|| provider.into(), |it| Arc::clone(&it.name));
+        let key = account_key(&pending.principal(), &connection, &record.account);
+        let before = self.manager.record(&key).await.ok().flatten();
+        let person = |record: &AccountRecord| record.label.clone().or_else(|| record.subject.clone());
+        CallbackResult::Confirm(Replacement {
+            title: self.title(provider),
+            certain: record.subject.is_some(),
+            account: record.account.clone(),
+            connected: before.as_ref().and_then(person),
+            signed_in: person(record),
             state,
-        }
+        })
     }
 
     async fn handle_answer(

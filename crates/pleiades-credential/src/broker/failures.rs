@@ -15,9 +15,28 @@ const LASTS: Duration = Duration::from_secs(3_600);
 /// Longest sentence, in characters.
 const LONGEST: usize = 300;
 
-/// Why attempts failed, by caller and provider.
+/// What an attempt was to connect.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Attempted {
+    principal: Principal,
+    provider: Box<str>,
+    /// The account that it named: what became of one says nothing of another.
+    account: Option<Box<str>>,
+}
+
+impl Attempted {
+    pub(super) fn of(principal: &Principal, provider: &str, account: Option<&str>) -> Self {
+        Self {
+            principal: principal.clone(),
+            provider: provider.into(),
+            account: account.map(Into::into),
+        }
+    }
+}
+
+/// Why attempts failed.
 #[derive(Debug)]
-pub(super) struct FailedAttempts(Bounded<(Principal, Box<str>), (Instant, String)>);
+pub(super) struct FailedAttempts(Bounded<Attempted, (Instant, String)>);
 
 impl Default for FailedAttempts {
     fn default() -> Self {
@@ -26,19 +45,19 @@ impl Default for FailedAttempts {
 }
 
 impl FailedAttempts {
-    pub(super) fn note(&self, principal: &Principal, provider: &str, why: &str) {
+    pub(super) fn note(&self, attempted: Attempted, why: &str) {
         let failure = (Instant::now(), without_addresses(why));
-        self.0.insert((principal.clone(), provider.into()), failure);
+        self.0.insert(attempted, failure);
     }
 
     /// One succeeded.
-    pub(super) fn forget(&self, principal: &Principal, provider: &str) {
-        self.0.remove(&(principal.clone(), provider.into()));
+    pub(super) fn forget(&self, attempted: &Attempted) {
+        self.0.remove(attempted);
     }
 
     /// Why the last one failed: a sentence without its full stop.
-    pub(super) fn of(&self, principal: &Principal, provider: &str) -> Option<String> {
-        let (at, why) = self.0.get(&(principal.clone(), provider.into()))?;
+    pub(super) fn of(&self, attempted: &Attempted) -> Option<String> {
+        let (at, why) = self.0.get(attempted)?;
         (at.elapsed() < LASTS).then_some(why)
     }
 }
@@ -64,30 +83,37 @@ mod tests {
             Principal::new("acme", "ada"),
             Principal::new("acme", "bob"),
         );
+        let of = |who: &Principal, account| Attempted::of(who, "mail", account);
         failed.note(
-            &ada,
-            "mail",
+            of(&ada, None),
             "Mail refused with `invalid_scope`: see\nhttps://mail.example/help now.",
         );
-        let reason = failed.of(&ada, "mail");
+        let reason = failed.of(&of(&ada, None));
         assert_eq!(
             reason.as_deref(),
             Some("Mail refused with `invalid_scope`: see … now")
         );
-        assert!(failed.of(&bob, "mail").is_none() && failed.of(&ada, "tracker").is_none());
-        failed.note(&bob, "mail", "no");
+        let others = [
+            of(&bob, None),
+            of(&ada, Some("work")),
+            Attempted::of(&ada, "tracker", None),
+        ];
+        assert!(others.iter().all(|it| failed.of(it).is_none()));
+        failed.note(of(&bob, None), "no");
         tokio::time::advance(LASTS).await;
-        assert!(failed.of(&bob, "mail").is_none());
-        failed.note(&ada, "mail", "no");
-        failed.forget(&ada, "mail");
-        assert!(failed.of(&ada, "mail").is_none());
+        assert!(failed.of(&of(&bob, None)).is_none());
+        failed.note(of(&ada, Some("work")), "no");
+        assert!(failed.of(&of(&ada, None)).is_none() && failed.of(&of(&ada, Some("work"))).is_some());
+        failed.forget(&of(&ada, Some("work")));
+        assert!(failed.of(&of(&ada, Some("work"))).is_none());
     }
 
     #[tokio::test]
     async fn what_is_remembered_is_bounded() {
         let (failed, ada) = (FailedAttempts::default(), Principal::new("acme", "ada"));
         for number in 0..=MOST {
-            failed.note(&ada, &number.to_string(), &"no ".repeat(1_000));
+            let attempted = Attempted::of(&ada, &number.to_string(), None);
+            failed.note(attempted, &"no ".repeat(1_000));
         }
         let attempts = failed.0.lock();
         assert_eq!(attempts.len(), MOST);

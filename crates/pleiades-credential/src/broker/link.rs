@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::sealed_fields::{NameDigest, SealedConnection, SealedLink, SealedName, SealedPrincipal};
-use super::{ConnectError, ConnectErrorKind, ConnectionRequest, error::ASK_AGAIN, now};
+use super::{ConnectError, ConnectErrorKind, ConnectionRequest, error::ASK_AGAIN, failures::Attempted, now};
 use crate::access::{Access, Principal};
 use pleiades_core::bounded::Bounded;
 use pleiades_mcp::seal::Sealer;
@@ -51,6 +51,14 @@ pub struct LinkPayload {
 }
 
 impl LinkPayload {
+    pub(super) fn attempted(&self) -> Attempted {
+        Attempted::of(
+            &self.principal,
+            &self.request.provider,
+            self.request.account.as_deref(),
+        )
+    }
+
     fn account(&self) -> SealedName {
         let digest = self.account_digest.as_deref().and_then(NameDigest::parse);
         match digest {

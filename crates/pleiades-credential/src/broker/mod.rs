@@ -39,7 +39,7 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-pub use callback::{Callback, CallbackResult, ConnectedAccount, DefaultChoice};
+pub use callback::{Callback, CallbackResult, ConnectedAccount, DefaultChoice, Replacement};
 pub use clients::{ClientChoice, Clients, ForgottenClient};
 pub use endpoints::Endpoints;
 pub use error::{ConnectError, ConnectErrorKind};

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectError, ConnectErrorKind, ConnectionRequest, hashed, now};
+use super::{ConnectError, ConnectErrorKind, ConnectionRequest, failures::Attempted, hashed, now};
 use crate::record::{AccountRecord, TokenSource, exposed_option};
 use crate::vault::{Fault, Kind, Path, Stored, Vault, Wrote};
 use crate::{access::Principal, manager::CredentialManager, oauth::AuthServer};
@@ -85,6 +85,14 @@ pub(super) struct PendingChoice {
 impl PendingConnection {
     pub(super) fn principal(&self) -> Principal {
         Principal::new(self.tenant.as_str(), self.user.as_str())
+    }
+
+    pub(super) fn attempted(&self) -> Attempted {
+        Attempted::of(
+            &self.principal(),
+            &self.request.provider,
+            self.request.account.as_deref(),
+        )
     }
 
     /// Who connects what, for the lines of the log.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::failures::Attempted;
 use super::pending::{PendingChoice, PendingConnection};
 use super::sealed_fields::NameDigest;
 use super::{Broker, CallbackResult, ConnectError, ConnectErrorKind, ConnectedAccount};
@@ -66,7 +67,7 @@ impl Broker {
         let before = self.manager.record(&key).await?;
         let record = record(&pending, name, issued, &profile, before.as_ref())?;
         if before.is_some_and(|before| is_doubtful(&before, &record, is_named)) {
-            let asked = self.confirmation(&pending, state.to_owned(), record.subject.is_some());
+            let asked = self.confirmation(&pending, state.to_owned(), &record).await;
             self.pending.await_confirmation(state, pending, record).await?;
             return Ok(asked);
         }
@@ -154,7 +155,10 @@ impl Broker {
             return Err(fault.into());
         }
         tracing::info!(account.id = record.account, "an account was connected");
-        self.failures.forget(&principal, provider);
+        for account in [None, pending.request.account.as_deref(), Some(&record.account)] {
+            self.failures
+                .forget(&Attempted::of(&principal, provider, account));
+        }
         let account = record.account.clone();
         self.statuses
             .set(&pending.id, ConnectionOutcome::Connected(record.account))

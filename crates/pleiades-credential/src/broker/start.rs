@@ -6,6 +6,7 @@ use super::{
 };
 use tracing::Instrument as _;
 
+use super::failures::Attempted;
 use crate::oauth::{self, AuthServer, Challenge};
 use crate::{Connection, access::Principal, connection::GrantType};
 use pleiades_core::{random, secret::Secret};
@@ -50,18 +51,22 @@ impl Broker {
         if let Err(refusal) = &begun
             && refusal.kind == ConnectErrorKind::Provider
         {
-            let provider = &opened.request.provider;
-            self.failures
-                .note(&opened.principal, provider, refusal.for_callers());
+            let attempted = opened.attempted();
+            self.failures.note(attempted, refusal.for_callers());
         }
         begun
     }
 
-    /// Why the last attempt of a caller to connect failed in this process, not long ago: a sentence without its
+    /// Why the last attempt of a caller to connect this account, or one that was not named, failed in this process, not long ago: a sentence without its
     /// full stop that names no address.
     #[must_use]
-    pub fn last_failure(&self, principal: &Principal, provider: &str) -> Option<String> {
-        self.failures.of(principal, provider)
+    pub fn last_failure(
+        &self,
+        principal: &Principal,
+        provider: &str,
+        account: Option<&str>,
+    ) -> Option<String> {
+        self.failures.of(&Attempted::of(principal, provider, account))
     }
 
     fn count_begun(&self, opened: &LinkPayload) -> Result<(), ConnectError> {

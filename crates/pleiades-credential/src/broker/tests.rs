@@ -209,7 +209,7 @@ impl BrokerWorld {
             .await;
         match finished.unwrap() {
             CallbackResult::Connected(_) => {}
-            CallbackResult::Confirm { state, .. } => {
+            CallbackResult::Confirm(Replacement { state, .. }) => {
                 drop(broker.confirm(&state, Some(&cookie), true).await.unwrap())
             }
             chosen @ CallbackResult::Chosen { .. } => panic!("{chosen:?}"),
@@ -718,7 +718,7 @@ async fn a_callback_that_refuses_the_client_drops_its_registration_in_whatever_s
 async fn a_failed_attempt_is_reported_until_one_succeeds_and_the_page_says_who_can_mend_it() {
     let world = BrokerWorld::new();
     let broker = world.broker(None, 60);
-    assert!(broker.last_failure(&ada(), "tracker").is_none());
+    assert!(broker.last_failure(&ada(), "tracker", None).is_none());
     let (_, callback, cookie) = world.begins(&broker).await.unwrap();
     let callback = Callback {
         code: None,
@@ -738,13 +738,13 @@ async fn a_failed_attempt_is_reported_until_one_succeeds_and_the_page_says_who_c
     ] {
         assert!(refusal.cure.contains(part), "{refusal:?}");
     }
-    let text = broker.last_failure(&ada(), "tracker").unwrap();
+    let text = broker.last_failure(&ada(), "tracker", None).unwrap();
     assert!(
         text.contains("refused with `invalid_target`") && !text.contains("://"),
         "{text}"
     );
     world.connects(&broker).await;
-    assert!(broker.last_failure(&ada(), "tracker").is_none());
+    assert!(broker.last_failure(&ada(), "tracker", None).is_none());
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::default::{DefaultAccount, default_account};
-use super::{Account, CredentialManager};
+use super::{Account, AccountEventKind, CredentialManager};
 use crate::key::{AccountKey, AccountOwner};
 use crate::vault::{Fault, Kind, Path};
 use crate::{cache::OwnerAccounts, record::AccountRecord, slot::AccountSlot};
@@ -26,6 +26,31 @@ impl CredentialManager {
         Ok(self.describe(&entry))
     }
 
+    /// Reads the accounts of a user at one connection again, however young what is known is: another process
+    /// has changed them in the store. Who listens here hears of what has become different.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn changed_in_store(&self, owner: &AccountOwner) -> Result<(), Fault> {
+        // What nobody has asked for here is read when somebody does.
+        let Some(entry) = self.cache.get(owner) else {
+            return Ok(());
+        };
+        let before = self.describe(&entry);
+        self.reread(&entry, entry.readings()).await?;
+        let key = |account: &Arc<str>| AccountKey {
+            owner: owner.clone(),
+            account: Arc::clone(account),
+        };
+        for (account, kind) in differences(&before, &self.describe(&entry)) {
+            if kind == AccountEventKind::Revoked {
+                self.schedule.remove(&key(&account));
+            }
+            self.events.happened_elsewhere(&key(&account), kind);
+        }
+        Ok(())
+    }
+
     /// The accounts of a user at one connection as far as they are in memory: no I/O.
     #[must_use]
     pub fn cached_accounts(&self, owner: &AccountOwner) -> Vec<Account> {
@@ -44,6 +69,13 @@ impl CredentialManager {
         let read = self.records.read_owner(owner).await?;
         entry.apply_reading(entry.begin_reading(), 0, read);
         Ok(self.describe(&entry))
+    }
+
+    /// Whether several accounts of a user at one connection are in memory: no I/O.
+    #[must_use]
+    pub fn knows_several(&self, owner: &AccountOwner) -> bool {
+        let entry = self.cache.get(owner);
+        entry.is_some_and(|entry| entry.with(|slots| slots.len() > 1))
     }
 
     /// The names in a folder of the store.
@@ -156,6 +188,25 @@ impl CredentialManager {
             }
         }
     }
+}
+
+/// What happened between two readings of an owner's accounts.
+fn differences(before: &[Account], now: &[Account]) -> Vec<(Arc<str>, AccountEventKind)> {
+    let is_in = |list: &[Account], id: &Arc<str>| list.iter().any(|it| it.id == *id);
+    let of = |list: &[Account], other: &[Account], kind| -> Vec<_> {
+        let only = list.iter().filter(|it| !is_in(other, &it.id));
+        only.map(|it| (Arc::clone(&it.id), kind)).collect()
+    };
+    let default = |list: &[Account]| list.iter().find(|it| it.is_default).map(|it| Arc::clone(&it.id));
+    let mut happened = of(before, now, AccountEventKind::Revoked);
+    happened.extend(of(now, before, AccountEventKind::Connected));
+    let used = default(now);
+    if default(before) != used
+        && let Some(account) = used.or_else(|| now.first().map(|it| Arc::clone(&it.id)))
+    {
+        happened.push((account, AccountEventKind::Chosen));
+    }
+    happened
 }
 
 fn ending() -> Fault {

@@ -289,6 +289,37 @@ async fn what_another_replica_changed_is_seen_as_soon_as_it_is_announced() {
     assert!(renewed.signature.ready().await.is_err() && renewed.signature.now().headers.is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_another_process_changed_in_the_store_is_seen_however_young_what_is_known_is() {
+    let here = ManagerWorld::new();
+    let there = here.beside();
+    let (ann, ben) = (here.key("ann"), here.key("ben"));
+    here.connect("ann").await;
+    there.granted(None).await;
+    let mut events = there.manager.subscribe();
+    here.connect("ben").await;
+    here.manager.choose(&ben).await.unwrap();
+    there.manager.changed_in_store(&ann.owner).await.unwrap();
+    let used = there.manager.grant_cached(&there.ask(None)).unwrap();
+    assert_eq!(&*used.account, "ben");
+    here.manager.revoke(&ben).await.unwrap();
+    there.manager.changed_in_store(&ann.owner).await.unwrap();
+    let used = there.manager.grant_cached(&there.ask(None)).unwrap();
+    assert_eq!(&*used.account, "ann");
+    let mut heard = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        assert!(event.elsewhere);
+        heard.push((event.key.account.to_string(), event.kind));
+    }
+    let expected = [
+        ("ben", AccountEventKind::Connected),
+        ("ben", AccountEventKind::Chosen),
+        ("ben", AccountEventKind::Revoked),
+        ("ann", AccountEventKind::Chosen),
+    ];
+    assert_eq!(heard, expected.map(|(account, kind)| (account.to_owned(), kind)));
+}
+
 #[derive(Debug, Default)]
 struct NotifiedReplicas(parking_lot::Mutex<Vec<(String, AccountEventKind)>>);
 

@@ -49,6 +49,8 @@ pub enum AccountOutcome {
     Account(Value),
     /// It was revoked and removed.
     Gone,
+    /// It was read again.
+    Read,
     /// There is none, or no such provider.
     Unknown,
     /// The token cannot be stored; a sentence with the cure.
@@ -70,6 +72,9 @@ pub trait AccountAdmin: Send + Sync {
     async fn put(&self, named: &AccountPath, token: &[u8]) -> AccountOutcome;
     /// Revokes an account and removes it.
     async fn delete(&self, named: &AccountPath) -> AccountOutcome;
+    /// Another process has changed the account in the store: it is read again, and so are its user's others
+    /// at the provider.
+    async fn reread(&self, named: &AccountPath) -> AccountOutcome;
 }
 
 pub(super) fn is_account_path(path: &str) -> bool {
@@ -127,20 +132,17 @@ pub(super) async fn answer(
 ) -> Response<Vec<u8>> {
     let head = session.req_header();
     let (method, uri) = (head.method.clone(), head.uri.clone());
-    if !matches!(method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE) {
-        let message = "an account is read with GET, put in with PUT, revoked with DELETE";
-        let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, message);
-        let allowed = HeaderValue::from_static("GET, HEAD, PUT, DELETE");
-        response.headers_mut().insert(ALLOW, allowed);
-        return response;
+    if !matches!(
+        method,
+        Method::GET | Method::HEAD | Method::PUT | Method::POST | Method::DELETE
+    ) {
+        let message =
+            "an account is read with GET, put in with PUT, revoked with DELETE, read again with POST";
+        return wrong_method(message, "GET, HEAD, PUT, POST, DELETE");
     }
     if framing::without_final_slash(uri.path()) == ALL {
         if method != Method::GET && method != Method::HEAD {
-            let message = "accounts are listed with GET";
-            let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, message);
-            let allowed = HeaderValue::from_static("GET, HEAD");
-            response.headers_mut().insert(ALLOW, allowed);
-            return response;
+            return wrong_method("accounts are listed with GET", "GET, HEAD");
         }
         return match parse_list(uri.query()) {
             Ok(wanted) => to_response(accounts.list(&wanted).await),
@@ -165,6 +167,8 @@ pub(super) async fn answer(
         }
     } else if method == Method::DELETE {
         accounts.delete(&named).await
+    } else if method == Method::POST {
+        accounts.reread(&named).await
     } else {
         accounts.get(&named).await
     };
@@ -189,6 +193,7 @@ impl AccountOutcome {
         match self {
             Self::Account(_) => "stored",
             Self::Gone => "revoked",
+            Self::Read => "read_again",
             Self::Unknown => "unknown",
             Self::Wrong(_) => "refused",
             Self::Unreached(_) => "unreached",
@@ -200,7 +205,7 @@ impl AccountOutcome {
 fn to_response(outcome: AccountOutcome) -> Response<Vec<u8>> {
     match outcome {
         AccountOutcome::Account(state) => document(StatusCode::OK, &state),
-        AccountOutcome::Gone => {
+        AccountOutcome::Gone | AccountOutcome::Read => {
             let mut empty = response(StatusCode::NO_CONTENT, super::JSON, Vec::new());
             // RFC 9110 section 8.6: 204 has no length.
             empty.headers_mut().remove(http::header::CONTENT_LENGTH);
@@ -220,6 +225,13 @@ fn to_response(outcome: AccountOutcome) -> Response<Vec<u8>> {
             response
         }
     }
+}
+
+fn wrong_method(message: &str, allowed: &'static str) -> Response<Vec<u8>> {
+    let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, message);
+    let allowed = HeaderValue::from_static(allowed);
+    response.headers_mut().insert(ALLOW, allowed);
+    response
 }
 
 fn unknown() -> Response<Vec<u8>> {

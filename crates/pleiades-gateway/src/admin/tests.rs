@@ -53,6 +53,9 @@ impl AccountAdmin for NoAccounts {
     async fn delete(&self, _named: &AccountPath) -> AccountOutcome {
         AccountOutcome::Unknown
     }
+    async fn reread(&self, _named: &AccountPath) -> AccountOutcome {
+        AccountOutcome::Unknown
+    }
 }
 
 fn get(admin: &Admin, path: &str) -> (u16, String) {

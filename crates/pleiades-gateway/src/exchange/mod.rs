@@ -45,7 +45,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use account::{AccountPurpose, UsedAccount, needs_auth};
-pub use account::{Accounts, ConnectCommand};
+pub use account::{Accounts, ConnectCommand, NAMED_IN_TOOL_VIEW};
 pub(crate) use call::{is_breakage, limited};
 pub(crate) use fault::paced;
 pub use fault::{rpc_fault, rpc_fault_of};

@@ -433,12 +433,9 @@ impl ConnectPages<'_> {
                 let page = pages::default_chosen(gateway, &title, account.as_deref());
                 self.without_cookie(respond::page(http::StatusCode::OK, page), cookie)
             }
-            CallbackResult::Confirm {
-                title,
-                certain,
-                state,
-            } => {
-                let page = pages::confirm(gateway, &title, certain, &path(), &self.seal_state(&state));
+            CallbackResult::Confirm(question) => {
+                let state = self.seal_state(&question.state);
+                let page = pages::confirm(gateway, &question, &path(), &state);
                 let mut page = respond::page(respond::connect_status(ConnectErrorKind::Conflict), page);
                 page.why =
                     Some("The person is asked whether another account replaces the one there is.".to_owned());

@@ -29,11 +29,15 @@ pub(super) fn sentence<'a>(detail: Option<&'a str>, reason: &str) -> &'a str {
     detail.unwrap_or_else(|| known().unwrap_or(Reason::NeverConnected).sentence())
 }
 
+/// Where a caller of a tool view names an account: a command has an option for it.
+pub const NAMED_IN_TOOL_VIEW: &str =
+    "in the header `Pleiades-Account`, or as `pleiades/accountId` in the call's `_meta`";
+
 /// Where a caller names an account, for a sentence with "name one".
 const fn naming(view: View) -> &'static str {
     match view {
         View::Meta => "as `accountId`",
-        View::Tool => "in the header `Pleiades-Account`, or as `pleiades/accountId` in the call's `_meta`",
+        View::Tool => NAMED_IN_TOOL_VIEW,
         View::Relay => "in the header `Pleiades-Account`",
     }
 }
@@ -124,7 +128,7 @@ impl Accounts {
         let detail = data.get("detail").and_then(Value::as_str);
         let failed = self
             .broker
-            .last_failure(principal, &connection.provider)
+            .last_failure(principal, &connection.provider, account)
             .map_or_else(String::new, |why| format!(". The last attempt failed: {why}"));
         if error.source.is_none() {
             // The message has a link, which no log shows.

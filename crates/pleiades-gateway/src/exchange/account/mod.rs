@@ -14,6 +14,7 @@ pub(crate) use attempts::UsedAccount;
 pub use command::ConnectCommand;
 pub(crate) use connect::declined_answer;
 pub(crate) use events::AccountEventTask;
+pub use invite::NAMED_IN_TOOL_VIEW;
 pub(crate) use invite::{AccountPurpose, needs_auth};
 pub(crate) use resolve::{Reached, sign_result};
 

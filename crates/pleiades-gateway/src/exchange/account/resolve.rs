@@ -109,6 +109,30 @@ impl Accounts {
         accounts.iter().map(to_json).collect()
     }
 
+    /// Whether a call may go to another account, should the one that it would use turn out to be gone: it names
+    /// none, and there are several.
+    pub(crate) fn may_use_another(&self, request: &Request<'_>, provider: &Provider) -> bool {
+        let connection = provider.need.connection();
+        connection.is_some_and(|connection| {
+            request.account().is_none()
+                && self
+                    .manager
+                    .knows_several(&owner(request.principal(), connection))
+        })
+    }
+
+    /// How a call reaches its provider after the account that it used turned out to be gone: by the one that calls
+    /// use now which name none.
+    pub(crate) async fn reach_another(
+        &self,
+        request: &Request<'_>,
+        provider: &Provider,
+        gone: &Reached,
+    ) -> Option<Reached> {
+        let now = self.reach(request, provider).await.ok()?;
+        (now.account != gone.account).then_some(now)
+    }
+
     /// Notes which account a call named, for the rest of its session.
     pub(crate) fn remember(&self, request: &Request<'_>, provider: &Provider) {
         if let (Some(connection), Some(session), Some(account)) =

@@ -36,12 +36,37 @@ impl Calls {
         target: CallTarget,
         params: RawObject,
     ) -> Result<CallOutcome, Error> {
-        let (request, reached) = self.reach(request, &target).await?;
-        self.make(&request, target, params, &reached).await
+        self.call_as(request, target, params).await.1
+    }
+
+    /// The same, and the account that made it.
+    pub(crate) async fn call_as(
+        &self,
+        request: &Request<'_>,
+        target: CallTarget,
+        params: RawObject,
+    ) -> (Option<Arc<str>>, Result<CallOutcome, Error>) {
+        let (request, reached) = match self.reach(request, &target).await {
+            Ok(reached) => reached,
+            Err(error) => return (None, Err(error)),
+        };
+        let accounts = &self.accounts;
+        let may_turn = accounts.may_use_another(&request, &target.provider);
+        let spare = may_turn.then(|| (target.clone(), params.clone()));
+        let made = self.make(&request, target, params, &reached).await;
+        // It was revoked, here or elsewhere, which was found before anything was sent.
+        let is_gone = matches!(&made, Err(error) if error.code == Code::NeedsAuth && !error.sent);
+        if let Some((target, params)) = spare.filter(|_| is_gone)
+            && let Some(other) = accounts.reach_another(&request, &target.provider, &reached).await
+        {
+            let made = Box::pin(self.make(&request, target, params, &other)).await;
+            return (other.account, made);
+        }
+        (reached.account, made)
     }
 
     /// The request becomes one of the call's tool; an error says how to connect where that would help.
-    pub(crate) async fn reach<'a>(
+    async fn reach<'a>(
         &self,
         request: &Request<'a>,
         target: &CallTarget,
@@ -54,7 +79,7 @@ impl Calls {
         Ok((request, reached))
     }
 
-    pub(crate) async fn make(
+    async fn make(
         &self,
         request: &Request<'_>,
         target: CallTarget,

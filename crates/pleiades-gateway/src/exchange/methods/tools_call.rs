@@ -310,13 +310,7 @@ impl ProviderCall<'_> {
             tool: Some(Arc::clone(tool)),
             method: "tools/call",
         };
-        let calls = &self.services.calls;
-        let (request, reached) = match calls.reach(self.request, &target).await {
-            Ok(reached) => reached,
-            Err(error) => return (None, Err(error)),
-        };
-        let outcome = calls.make(&request, target, params, &reached).await;
-        (reached.account, outcome)
+        self.services.calls.call_as(self.request, target, params).await
     }
 
     async fn shaped(&self, account: Option<Arc<str>>, result: RawObject, notes: Vec<String>) -> Done {

@@ -351,6 +351,75 @@ async fn a_providers_own_error_stands_beside_our_code_and_its_words_are_logged_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_failing_provider_that_repeats_its_credential_shows_it_to_no_caller() {
+    let tools = ["fail", "echo", "key-hunter2hunter2"].map(super::world::provider::tool);
+    let fake = FakeServer::start_paged(&[REVISION], 10, tools.to_vec()).await;
+    let own_key = "auth: { api_key: { header: X-Key, value: \"${THE_KEY}\" } }\n";
+    let world = World::builder()
+        .provider_with("one", &fake, own_key)
+        .env("THE_KEY", "hunter2hunter2")
+        .logged()
+        .start()
+        .await;
+    world.until_state("one", "ready").await;
+    // The fake repeats a text in the result of `fail`, and the name of a tool that it does not know any more.
+    fake.knobs
+        .tools
+        .lock()
+        .retain(|tool| tool["name"] != "key-hunter2hunter2");
+    let given = json!({ "text": "hunter2hunter2" });
+    for (name, said) in [("fail", "fail: …"), ("key-hunter2hunter2", "Unknown tool: key-…")] {
+        for view in ["meta", "tool"] {
+            let (path, params) = match view {
+                "meta" => (
+                    "/mcp/one",
+                    json!({ "name": "use_one", "arguments": { "tool": name, "arguments": given } }),
+                ),
+                _ => ("/tools/one", json!({ "name": name, "arguments": given })),
+            };
+            let client = TestClient::connect(&world, path, REVISION).await;
+            let ended = AnsweredRequest::of(&world, client.send("tools/call", params).await).await;
+            let answer = ended.answer.to_string();
+            assert!(
+                answer.contains(said) && !answer.contains("hunter2hunter2"),
+                "{view}: {answer}"
+            );
+        }
+    }
+    // What succeeds is passed on as it came.
+    let client = TestClient::connect(&world, "/tools/one", REVISION).await;
+    assert_eq!(
+        client.call("echo", given).await["content"][0]["text"],
+        "echo: hunter2hunter2"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_not_there_is_named_also_while_its_start_is_put_off() {
+    let body = "upstream: { command: [no-such-program-1] }\nauth: { none: {} }\n";
+    let world = World::builder().descriptor("gone", body).logged().start().await;
+    world.until_state("gone", "unreachable").await;
+    let call = || unconnected(&world, "/tools/gone");
+    let mut is_put_off = false;
+    for _ in 0..40 {
+        let sent = call()
+            .send("tools/call", json!({ "name": "echo", "arguments": {} }))
+            .await;
+        let ended = AnsweredRequest::of(&world, sent).await;
+        ended.says("upstream_unreachable", "no-such-program-1: No such file");
+        is_put_off |= ended.answer.to_string().contains("started again later");
+        if is_put_off {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
+    assert!(is_put_off);
+    let is_warning = |line: &Value| line["level"] == "WARN" && line["provider.name"] == "gone";
+    let warnings: Vec<_> = world.log().into_iter().filter(is_warning).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_answer_of_both_listeners_names_its_request_and_takes_no_name_over() {
     let fake = FakeServer::start(&[REVISION]).await;
     let world = World::builder().provider("one", &fake).logged().start().await;
@@ -562,7 +631,7 @@ async fn a_host_that_is_down_is_worth_another_try_later_and_somebody_has_to_act(
         let data = match answer.get("result") {
             Some(result) => {
                 let text = result["content"][0]["text"].as_str().unwrap();
-                assert!(text.contains("`pleiades doctor`"), "{text}");
+                assert!(text.contains("`pleiades doctor down`"), "{text}");
                 assert!(!text.contains("may be made again"), "{text}");
                 &result["structuredContent"]["data"]
             }

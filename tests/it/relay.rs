@@ -234,3 +234,65 @@ async fn the_clients_wish_for_compression_passes_and_its_absence_means_none() {
         assert_eq!(seen.headers["accept-encoding"], expected);
     }
 }
+
+/// A server of TLS whose authority nobody here knows.
+async fn private_server() -> World {
+    World::builder()
+        .settings("tls: { cert_file: server.pem, key_file: server.key }\n")
+        .file(
+            "server.pem",
+            include_str!("../../crates/pleiades-upstream/src/tests/tls/server.pem"),
+        )
+        .file(
+            "server.key",
+            include_str!("../../crates/pleiades-upstream/src/tests/tls/server.key"),
+        )
+        .start()
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_why_a_handshake_failed_and_where_a_redirect_leads() {
+    let (private, plain) = (private_server().await, FakeServer::start(&["2025-11-25"]).await);
+    let app = axum::Router::new().fallback(|| async {
+        let to = [("location", "/elsewhere?token=hunter2")];
+        (axum::http::StatusCode::FOUND, to, "")
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let moved = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let descriptor = |url: &str| format!("upstream: {{ url: \"{url}/mcp\" }}\nauth: {{ none: {{}} }}\n");
+    let private = private.base.replace("http://127.0.0.1", "https://localhost");
+    let plain = plain.url.replace("http://", "https://").replace("/mcp", "");
+    let world = World::builder()
+        .descriptor("private", &descriptor(&private))
+        .descriptor("plain", &descriptor(&plain))
+        .descriptor("moved", &descriptor(&format!("http://{moved}")))
+        .logged()
+        .start()
+        .await;
+    for (id, cause) in [
+        ("private", "invalid peer certificate: UnknownIssuer".to_owned()),
+        (
+            "plain",
+            "received corrupt message of type InvalidContentType".to_owned(),
+        ),
+        ("moved", format!("status 302, to http://{moved}/elsewhere")),
+    ] {
+        let answer = world
+            .http
+            .post(format!("{}/relay/{id}", world.base))
+            .header("content-type", "application/json")
+            .body(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#)
+            .send()
+            .await
+            .unwrap();
+        let request = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+        let line = world.line(&request).await;
+        let error = line["error"].as_str().unwrap_or_default();
+        assert!(
+            error.ends_with(&cause) && !error.contains("local address"),
+            "{line}"
+        );
+    }
+}

@@ -325,7 +325,7 @@ async fn every_listening_client_hears_of_providers_that_come_and_of_lists_that_c
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renamed_file_is_the_same_provider_and_a_second_claim_is_named_in_both_files() {
     let fake = FakeServer::start(&["2025-11-25"]).await;
-    let world = World::builder().provider("one", &fake).start().await;
+    let world = World::builder().provider("one", &fake).logged().start().await;
     world.until_state("one", "ready").await;
     let lists = fake.seen("tools/list").len();
     let (old, new) = (
@@ -356,4 +356,19 @@ async fn a_renamed_file_is_the_same_provider_and_a_second_claim_is_named_in_both
     world.until("both files to be named", both).await;
     assert_eq!(world.status("one").await["title"], "one");
     assert!(echo(&TestClient::connect(&world, "/tools/one", "2025-11-25").await).await);
+    let lines = world.log();
+    let said: Vec<_> = lines
+        .iter()
+        .filter(|line| line["provider.name"] == "one" && line["level"] == "WARN")
+        .collect();
+    let [line] = &said[..] else { panic!("{said:#?}") };
+    assert_eq!(
+        line["message"],
+        "a descriptor is broken: the provider does not run"
+    );
+    assert!(line["error"].as_str().unwrap().contains("one.yaml:1:"), "{line}");
+    assert!(
+        line["cure"].as_str().unwrap().contains("renamed.yml` runs"),
+        "{line}"
+    );
 }

@@ -6,6 +6,7 @@ pub mod bounded;
 pub mod digest;
 pub mod error;
 pub mod limit;
+pub mod mask;
 pub mod page;
 pub mod random;
 pub mod secret;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, header::InvalidHeaderValue};
 
 use crate::www_authenticate::{Challenge, RefusalCause};
-use crate::{error::Error, secret::Secret};
+use crate::{error::Error, mask::SecretMask, secret::Secret};
 
 /// Headers for one upstream request, marked sensitive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -172,17 +172,18 @@ impl Signature {
 
     /// A text of others without what is put on requests, which they may repeat: for logs.
     #[must_use]
-    pub fn redacted(&self, mut text: String) -> String {
-        /// What is shorter may be a part of any word, in bytes.
-        const SECRET: usize = 6;
+    pub fn redacted(&self, text: String) -> String {
+        self.mask().text(&text).into_owned()
+    }
+
+    /// Hides what is put on requests.
+    #[must_use]
+    pub fn mask(&self) -> SecretMask {
+        let mut mask = SecretMask::default();
         for (_, value) in &self.now().headers {
-            let value = value.to_str().unwrap_or_default();
-            let bare = value.rsplit(' ').next().unwrap_or_default();
-            for secret in [value, bare].into_iter().filter(|it| it.len() >= SECRET) {
-                text = text.replace(secret, "…");
-            }
+            mask.hide(value.to_str().unwrap_or_default());
         }
-        text
+        mask
     }
 
     /// Whether nothing is put on requests.

@@ -296,6 +296,9 @@ pub(crate) fn connection_error(error: reqwest::Error) -> Error {
         let (code, message) = if error.is_timeout() {
             let message = "the provider could not be connected to in time";
             (Code::UpstreamTimeout, message)
+        } else if let Some(rustls::Error::InvalidMessage(_)) = cause(&error) {
+            let message = "the provider does not speak TLS on its port";
+            (Code::UpstreamUnreachable, message)
         } else if cause::<rustls::Error>(&error).is_some() {
             let message = "the provider's certificate was not accepted, or it did not accept ours";
             (Code::UpstreamUnreachable, message)

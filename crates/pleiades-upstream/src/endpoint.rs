@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 use url::{Host, Url};
 
 use super::address::Permit;
-use pleiades_core::{secret::Secret, signature::Signature};
+use pleiades_core::{mask::SecretMask, secret::Secret, signature::Signature};
 use pleiades_mcp::Revision;
 
 /// Where a provider is and how to speak to it. Immutable; a changed descriptor makes a new one.
@@ -96,6 +96,26 @@ pub struct Identity {
 }
 
 impl Endpoint {
+    /// Hides what requests of an identity carry, and the credentials among the descriptor's own headers or the
+    /// variables of its program: for what the provider says of a failure.
+    #[must_use]
+    pub fn mask(&self, identity: &Identity) -> SecretMask {
+        let mut mask = identity.signature.mask();
+        match &self.target {
+            Transport::Http { headers, .. } => {
+                for (name, value) in headers {
+                    mask.hide_named(name.as_str(), value.to_str().unwrap_or_default());
+                }
+            }
+            Transport::Stdio { env, .. } => {
+                for (name, value) in env {
+                    mask.hide_named(name, value.expose());
+                }
+            }
+        }
+        mask
+    }
+
     /// The most that starting a provider may take: the bound of a list that waits for it.
     pub(crate) fn start_timeout(&self) -> Duration {
         self.connect.saturating_add(self.call)

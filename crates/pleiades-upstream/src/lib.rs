@@ -65,6 +65,7 @@ pub use profile::{LegacyProbe, Profile};
 pub use program::{is_own_program, own_program};
 pub use resolve::{Resolver, is_private_address, private_address};
 pub use subscription::{SubscribeOptions, Subscription, Topics};
+pub use summary::redirect_target;
 pub use tls::{config as tls_config, is_own_authority};
 
 use deadline::{Deadline, MAX_ANSWER};
@@ -134,7 +135,8 @@ impl Upstreams {
     /// `UpstreamUnreachable`, `UpstreamTimeout`, `UpstreamAuth` (401, 403), `UpstreamProtocol`;
     /// `UpstreamError` when the provider refuses to initialise.
     pub async fn probe(&self, endpoint: &Arc<Endpoint>, identity: &Identity) -> Result<Profile, Error> {
-        Box::pin(probe::probe(self.client(endpoint, identity, &ALL))).await
+        let probed = Box::pin(probe::probe(self.client(endpoint, identity, &ALL))).await;
+        probed.map_err(|error| endpoint.mask(identity).error(error))
     }
 
     /// The profile with all generations in it, of a provider that named modern revisions only: whether
@@ -157,7 +159,7 @@ impl Upstreams {
     /// is sent.
     ///
     /// # Errors
-    /// A JSON-RPC error is `UpstreamError` with `rpc`. `UnsupportedRevision` when the provider
+    /// A JSON-RPC error is `UpstreamError` with `rpc`, without the credential that it may repeat. `UnsupportedRevision` when the provider
     /// does not speak [`Call::revision`] any more: probe again.
     pub async fn request(
         &self,
@@ -166,7 +168,8 @@ impl Upstreams {
         mut call: Call,
     ) -> Result<Raw, Error> {
         let declared = std::mem::take(&mut call.declared);
-        self.client(endpoint, identity, &declared).request(call).await
+        let asked = self.client(endpoint, identity, &declared).request(call).await;
+        asked.map_err(|error| endpoint.mask(identity).error(error))
     }
 
     /// Hears of changed lists until the receiver is dropped. The channel is closed at once when

@@ -15,7 +15,11 @@ const LONGEST: usize = 400;
 
 /// Deaths and failed starts, by the key of the process or stream.
 #[derive(Debug)]
-pub(crate) struct Restarts(Bounded<PoolKey, FailedStart>);
+pub(crate) struct Restarts {
+    failed: Bounded<PoolKey, FailedStart>,
+    /// The first line that is no message, without its figures: they count times and processes.
+    noise: Bounded<PoolKey, String>,
+}
 
 #[derive(Debug, Clone)]
 struct FailedStart {
@@ -44,14 +48,17 @@ impl StartFailure {
 
 impl Default for Restarts {
     fn default() -> Self {
-        Self(Bounded::new(REMEMBERED))
+        Self {
+            failed: Bounded::new(REMEMBERED),
+            noise: Bounded::new(REMEMBERED),
+        }
     }
 }
 
 impl Restarts {
     /// How long to wait before the next start, and why the last one ended or failed.
     pub(crate) fn delay(&self, key: &PoolKey, now: Instant) -> (Duration, StartFailure) {
-        let last = self.0.get(key);
+        let last = self.failed.get(key);
         last.map_or_else(Default::default, |last| {
             (last.until.saturating_duration_since(now), last.why)
         })
@@ -59,14 +66,23 @@ impl Restarts {
 
     /// Whether the last one ended or failed for this reason.
     pub(crate) fn is_known(&self, key: &PoolKey, why: &Error) -> bool {
-        self.0
+        self.failed
             .get(key)
             .is_some_and(|last| last.why == StartFailure::of(why))
     }
 
+    /// Notes the first line that is no message; whether it is another than before.
+    pub(crate) fn note_noise(&self, key: &PoolKey, line: &str) -> bool {
+        let line: String = line.chars().filter(|each| !each.is_ascii_digit()).collect();
+        let mut noise = self.noise.lock();
+        let is_new = noise.get(key) != Some(&line);
+        noise.put(key.clone(), line);
+        is_new
+    }
+
     /// Records a death, or a start that failed, and why; a sound life forgives earlier ones.
     pub(crate) fn record_failure(&self, key: &PoolKey, sound: bool, now: Instant, why: &Error) {
-        let mut starts = self.0.lock();
+        let mut starts = self.failed.lock();
         let earlier = starts.get(key).filter(|_| !sound).map_or(0, |last| last.failures);
         let failed = FailedStart {
             failures: earlier.saturating_add(1),
@@ -100,6 +116,15 @@ mod tests {
         assert_eq!(waits[11], LAST.as_millis());
         assert_eq!(restarts.delay(&key(1), now + LAST).0, Duration::ZERO);
         assert_eq!(restarts.delay(&key(2), now).0, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_line_that_is_no_message_is_news_once_for_each_key() {
+        let restarts = Restarts::default();
+        assert!(restarts.note_noise(&key(1), "listening, pid 12"));
+        assert!(!restarts.note_noise(&key(1), "listening, pid 13"));
+        assert!(restarts.note_noise(&key(2), "listening, pid 13"));
+        assert!(restarts.note_noise(&key(1), "ready"));
     }
 
     #[test]

@@ -150,7 +150,8 @@ pub(crate) fn reason(body: &[u8]) -> Option<String> {
 }
 
 /// Where a redirect leads: scheme, host and path, since queries and names in it may be secret.
-pub(crate) fn redirect_target(headers: &HeaderMap, from: &Url) -> Option<String> {
+#[must_use]
+pub fn redirect_target(headers: &HeaderMap, from: &Url) -> Option<String> {
     let location = headers.get(header::LOCATION)?.to_str().ok()?;
     let mut to = from.join(location.trim()).ok()?;
     let is_web = matches!(to.scheme(), "http" | "https");

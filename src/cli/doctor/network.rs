@@ -7,7 +7,7 @@ use rustls::{CertificateError, ClientConnection, pki_types::ServerName};
 use tokio::time::timeout;
 use url::{Host, Url};
 
-use super::protocol::trouble;
+use super::protocol::{ENCRYPTED, PLAIN, is_of_tls_port, trouble};
 use super::step::{StepDetail, StepFailure};
 use pleiades_core::error::Code;
 use pleiades_upstream::{
@@ -190,7 +190,7 @@ fn refused(error: &std::io::Error, has_ca: bool) -> StepFailure {
             }
             _ => "have the server's certificate corrected",
         },
-        rustls::Error::InvalidMessage(_) => "no TLS is spoken there: write `http://`, or correct the port",
+        rustls::Error::InvalidMessage(_) => PLAIN,
         rustls::Error::AlertReceived(_) => {
             "the server refused: it may want `upstream.tls.client_cert_file` and `client_key_file`"
         }
@@ -227,6 +227,7 @@ pub(super) async fn http(
     }
     let is_json = content_type == "application/json" || content_type == "text/event-stream";
     let (code, cure) = match status {
+        StatusCode::BAD_REQUEST if is_of_tls_port(&words) => (Code::UpstreamProtocol, ENCRYPTED),
         _ if status.is_redirection() => (
             Code::UpstreamProtocol,
             "redirects are not followed: put the final address into `upstream.url`",

@@ -9,6 +9,29 @@ use pleiades_upstream::{Endpoint, Profile};
 /// Lines of what was left out of lists.
 const SHOWN: usize = 12;
 
+/// How errors say that the provider answered 429.
+const LIMITS: &str = "the provider limits our requests";
+const LIMITED: &str = "the provider limits calls: wait, and try again later";
+const SLOW: &str = "look whether the server hangs; a slow one needs more in `upstream.timeouts`";
+pub(super) const PLAIN: &str =
+    "the server does not speak TLS there: write `http://` in `upstream.url`, or correct the port";
+pub(super) const ENCRYPTED: &str =
+    "the server speaks TLS there: write `https://` in `upstream.url`, or correct the port";
+
+/// Whether these are words after plain HTTP to a port of TLS: of our parser, which got an alert, or of servers that
+/// answer in HTTP all the same (nginx, Go, Apache).
+pub(super) fn is_of_tls_port(words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    [
+        "invalid http version",
+        "http request was sent to https port",
+        "http request to an https server",
+        "speaking plain http to an ssl-enabled",
+    ]
+    .iter()
+    .any(|part| words.contains(part))
+}
+
 /// An error of the way upstream, with the provider's own words and the first cause.
 pub(super) fn trouble(error: &Error) -> StepFailure {
     let detail = error.in_full();
@@ -17,10 +40,14 @@ pub(super) fn trouble(error: &Error) -> StepFailure {
         _ if detail.contains("CertificateRequired") => {
             "the server wants a client certificate: `upstream.tls.client_cert_file` and `client_key_file`"
         }
+        Code::UpstreamUnreachable if detail.contains(LIMITS) => LIMITED,
+        _ if detail.contains("received corrupt message") => PLAIN,
+        Code::UpstreamUnreachable if is_of_tls_port(&detail) => ENCRYPTED,
         Code::UpstreamUnreachable => "look whether the server runs, and at its log",
-        Code::UpstreamTimeout => {
-            "look whether the server hangs; a slow one needs more in `upstream.timeouts`"
+        _ if detail.contains("not JSON-RPC") => {
+            "the program prints what is not JSON-RPC: have it write its log to stderr, not to stdout"
         }
+        Code::UpstreamTimeout => SLOW,
         Code::UpstreamProtocol if detail.contains("firewalls") => {
             "have whoever guards the way to the server let this machine through"
         }
@@ -100,10 +127,16 @@ pub(super) fn lists(survey: &Survey) -> Result<StepDetail, StepFailure> {
     }
     match &survey.incomplete {
         None => Ok(StepDetail { detail, lines }),
-        Some(why) => Err(StepFailure {
-            code: Some(Code::UpstreamProtocol),
+        Some((code, why)) => Err(StepFailure {
+            code: Some(*code),
             detail: format!("{detail}; a list is incomplete: {why}"),
-            cure: "the server declares what it does not answer: look at its log".to_owned(),
+            cure: match code {
+                Code::UpstreamProtocol => "the server declares what it does not answer: look at its log",
+                Code::UpstreamTimeout => SLOW,
+                _ if why.contains(LIMITS) => LIMITED,
+                _ => "the server fails at this list: read its message above, and its log",
+            }
+            .to_owned(),
             lines,
         }),
     }

@@ -35,7 +35,14 @@ impl DescriptorSource {
             .collect();
         pleiades_descriptor::mark_duplicates(&mut reads);
         let names: Vec<String> = reads.iter().map(name).collect();
-        let Some(at) = names.iter().position(|name| name == provider) else {
+        // A file whose id another one has is listed under its own name, with or without its ending.
+        let is_file = |read: &DescriptorFile| {
+            let file = &read.file;
+            let names = [file.file_stem(), file.file_name(), Some(file.as_os_str())];
+            names.into_iter().flatten().any(|name| name == provider)
+        };
+        let by_name = names.iter().position(|name| name == provider);
+        let Some(at) = by_name.or_else(|| reads.iter().position(is_file)) else {
             let names = names.iter().map(String::as_str);
             ui::fail(unknown_provider(folder, provider, names));
             return Err(exit::USAGE);

@@ -23,13 +23,14 @@ const NAME: usize = 40;
 /// The least that is left for provider and tool.
 const SUBJECT: usize = 24;
 /// Plain words that stand behind the message with their field's last part: `(file providers.d/a.yaml)`.
-const SHOWN: [&str; 6] = [
+const SHOWN: [&str; 7] = [
     "providers.folder",
     "key.file",
     "server.listen",
     "server.admin",
     "tokens.expires_at",
     "tokens.retry_at",
+    "process.line",
 ];
 
 /// The local caller, of whom lines need not speak.

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Entry, Live, Provider, Snapshot, compile::Draft, diff::ReloadPlan, load::Parsed};
 use pleiades_core::limit::Gate;
-use pleiades_descriptor::duplicate_fault;
+use pleiades_descriptor::{Fault, duplicate_fault};
 
 /// Builds the next snapshot beside the running one; what did not change is the same object.
 pub(super) fn snapshot(
@@ -73,17 +73,33 @@ fn entries(plan: &ReloadPlan, old: &Snapshot) -> BTreeMap<Arc<str>, Entry> {
 
 /// Faults of files that claim the same id, as `check` prints them.
 fn duplicate_faults(plan: &ReloadPlan) -> BTreeMap<PathBuf, Vec<String>> {
-    let mut faults = BTreeMap::new();
-    for (id, files) in &plan.duplicates {
-        for (turn, file) in files.iter().enumerate() {
+    let with_own = |claim: Duplicate<'_>| (claim.file.path.clone(), claim.file.faults_with(&claim.fault));
+    duplicates(plan).map(with_own).collect()
+}
+
+/// A file that claims an id that others claim too.
+#[derive(Debug)]
+pub(super) struct Duplicate<'a> {
+    pub(super) file: &'a Parsed,
+    pub(super) fault: Fault,
+    /// The file that the id is given to, when this is another one.
+    pub(super) winner: Option<&'a Parsed>,
+}
+
+/// All of them: of each id first the file that has it.
+pub(super) fn duplicates(plan: &ReloadPlan) -> impl Iterator<Item = Duplicate<'_>> {
+    plan.duplicates.iter().flat_map(|(id, files)| {
+        files.iter().enumerate().map(move |(turn, file)| {
             let others = files.iter().filter(|other| other.path != file.path);
             let others = others.map(|other| other.path.as_path());
             let runs = turn == 0 && file.draft.is_some();
-            let fault = duplicate_fault(id, (&file.path, file.id_at), others, runs);
-            faults.insert(file.path.clone(), file.faults_with(&fault));
-        }
-    }
-    faults
+            Duplicate {
+                file,
+                fault: duplicate_fault(id, (&file.path, file.id_at), others, runs),
+                winner: files.first().filter(|_| turn > 0).map(|first| &**first),
+            }
+        })
+    })
 }
 
 /// Joins a draft with what is known of the provider under this id.

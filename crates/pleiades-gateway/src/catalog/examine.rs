@@ -8,7 +8,7 @@ use super::{
     discover::{Previous, discover},
     lists::ListSet,
 };
-use pleiades_core::error::Error;
+use pleiades_core::error::{Code, Error};
 use pleiades_descriptor::Descriptor;
 use pleiades_upstream::{Identity, Profile};
 
@@ -31,8 +31,8 @@ pub struct Survey {
     pub offered: usize,
     /// What was left out, and why.
     pub left_out: Vec<String>,
-    /// Why a list is incomplete.
-    pub incomplete: Option<String>,
+    /// Why a list is incomplete: the code, and the words.
+    pub incomplete: Option<(Code, String)>,
 }
 
 /// Reads all lists of a provider whose profile is known.
@@ -65,6 +65,6 @@ pub async fn survey(
         catalogue: found.catalogue,
         offered: found.offered.len(),
         left_out,
-        incomplete: found.failing.map(|(_, failing)| failing),
+        incomplete: found.failing,
     })
 }

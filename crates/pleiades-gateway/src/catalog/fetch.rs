@@ -6,6 +6,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     CachedLists, Catalog, Catalogue, Provider, State, cached::Freshness, failure::RETRY, lists::ListSet,
+    live::HealthCause,
 };
 use pleiades_core::error::{Code, Error};
 use pleiades_credential::ProviderAuth;
@@ -249,7 +250,13 @@ impl Catalog {
                     self.work.set_health(
                         provider,
                         State::Unreachable,
-                        (Some(error.code), Some(error.in_full())),
+                        (
+                            Some(HealthCause {
+                                code: error.code,
+                                root: error.cause(),
+                            }),
+                            Some(error.in_full()),
+                        ),
                     );
                 }
                 Code::UpstreamUnreachable

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{CachedLists, Catalogue, State, Tool, ToolRules, bounds::MemoryBounds};
-use pleiades_core::bounded::Bounded;
+use pleiades_core::{bounded::Bounded, error::Code};
 use pleiades_upstream::Identity;
 
 /// Accounts whose lists are kept per provider.
@@ -52,7 +52,23 @@ struct AccountLists {
 pub(super) struct Health {
     pub(super) state: State,
     pub(super) reason: Option<String>,
+    /// What it came from, where it came from an error.
+    cause: Option<HealthCause>,
     pub(super) since: SystemTime,
+}
+
+/// What a state came from: the code and the innermost words of an error.
+#[derive(Debug, Clone)]
+pub(super) struct HealthCause {
+    pub(super) code: Code,
+    pub(super) root: String,
+}
+
+impl HealthCause {
+    /// Which deadline passed depends on the moment: one provider that is slow is one cause.
+    fn is_same(&self, other: &Self) -> bool {
+        self.code == other.code && (self.code == Code::UpstreamTimeout || are_alike(&self.root, &other.root))
+    }
 }
 
 /// A newer file is broken.
@@ -83,6 +99,7 @@ impl Live {
         let health = Health {
             state: State::Starting,
             reason: None,
+            cause: None,
             since: SystemTime::now(),
         };
         Self::with(bounds, CachedLists::new(shared), health)
@@ -247,14 +264,25 @@ impl Live {
 
     /// Sets the health; returns whether state or cause are others than before. Figures do not make another
     /// cause: many texts count attempts, seconds or ports.
-    pub(super) fn set_health(&self, state: State, reason: Option<String>) -> bool {
+    pub(super) fn set_health(
+        &self,
+        state: State,
+        reason: Option<String>,
+        cause: Option<HealthCause>,
+    ) -> bool {
         let mut health = self.health.lock();
-        let is_new = health.state != state || !is_same_cause(health.reason.as_deref(), reason.as_deref());
+        let has_same_cause = || {
+            let both = health.cause.as_ref().zip(cause.as_ref());
+            both.is_some_and(|(before, now)| before.is_same(now))
+        };
+        let is_new = health.state != state
+            || !(has_same_cause() || is_same_reason(health.reason.as_deref(), reason.as_deref()));
         if health.state != state {
             health.since = SystemTime::now();
         }
         health.state = state;
         health.reason = reason;
+        health.cause = cause;
         is_new
     }
 
@@ -278,15 +306,18 @@ impl Live {
 }
 
 /// Whether two texts name the same cause: figures aside, and where one only says more around the other.
-fn is_same_cause(one: Option<&str>, other: Option<&str>) -> bool {
-    let words = |text: &str| -> String { text.chars().filter(|each| !each.is_ascii_digit()).collect() };
+fn is_same_reason(one: Option<&str>, other: Option<&str>) -> bool {
     match (one, other) {
-        (Some(one), Some(other)) => {
-            let (one, other) = (words(one), words(other));
-            one.contains(&other) || other.contains(&one)
-        }
+        (Some(one), Some(other)) => are_alike(one, other),
         (one, other) => one == other,
     }
+}
+
+/// Whether one text is the other but for figures, or holds it.
+fn are_alike(one: &str, other: &str) -> bool {
+    let words = |text: &str| -> String { text.chars().filter(|each| !each.is_ascii_digit()).collect() };
+    let (one, other) = (words(one), words(other));
+    one.contains(&other) || other.contains(&one)
 }
 
 #[cfg(test)]
@@ -301,6 +332,30 @@ mod tests {
             Arc::new(Tool::new(name, (*name).to_owned(), raw))
         };
         names.iter().map(tool).collect()
+    }
+
+    #[test]
+    fn one_fault_in_other_words_is_no_news() {
+        let live = Live::default();
+        let set = |code, reason: &str, root: &str| {
+            let root = root.to_owned();
+            live.set_health(
+                State::Unreachable,
+                Some(reason.to_owned()),
+                Some(HealthCause { code, root }),
+            )
+        };
+        let (down, late) = (Code::UpstreamUnreachable, Code::UpstreamTimeout);
+        assert!(set(down, "it cannot be connected to", "a:1: Connection refused"));
+        assert!(!set(down, "it cannot be reached", "a:1: Connection refused"));
+        assert!(set(down, "it cannot be reached", "a:1: No route to host"));
+        assert!(set(late, "it did not answer in time", "no answer within `call`"));
+        assert!(!set(
+            late,
+            "it was not ready in time",
+            "not ready within `connect`"
+        ));
+        assert!(set(down, "it ended", "exit status: 1"));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    DescriptorReader, Provider, Snapshot, State, build,
+    DescriptorReader, Provider, Snapshot, State,
+    build::{self, Duplicate},
     compile::{CompileContext, Draft},
     diff::{self, ReloadPlan},
     discovery_task,
@@ -76,6 +77,8 @@ pub(super) struct Loader {
 struct LastReading {
     files: Vec<Arc<Parsed>>,
     running: BTreeMap<Arc<str>, Arc<Draft>>,
+    /// Files whose id another one has, with what was said of them.
+    duplicates: BTreeMap<PathBuf, String>,
 }
 
 #[derive(Default)]
@@ -173,6 +176,7 @@ impl Loader {
         }
         let plan = diff::plan(&files, &last.running);
         log_news(&files, &last.files, &plan);
+        last.duplicates = log_duplicates(&plan, &last.duplicates);
         let old = self.work.snapshot.load_full();
         let new = build::snapshot(&plan, &last.running, &old);
         let outcome = if new.entries.values().all(|entry| entry.faults.is_empty()) {
@@ -272,7 +276,7 @@ impl Loader {
                     "it has no credential".to_owned()
                 }
             };
-            provider.live.set_health(State::NeedsAuth, Some(reason));
+            provider.live.set_health(State::NeedsAuth, Some(reason), None);
         }
         discovery_task::spawn(&self.work, provider);
     }
@@ -342,6 +346,32 @@ fn log_news(files: &[Arc<Parsed>], before: &[Arc<Parsed>], plan: &ReloadPlan) {
             );
         }
     }
+}
+
+/// Logs of each file that another one takes the id from, once; answers what was said of them.
+fn log_duplicates(plan: &ReloadPlan, before: &BTreeMap<PathBuf, String>) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    for Duplicate { file, fault, winner } in build::duplicates(plan) {
+        let Some(winner) = winner else { continue };
+        let fault = fault.to_string();
+        if before.get(&file.path) != Some(&fault) {
+            let (error, cure) = with_cure(&fault);
+            let cure = cure.unwrap_or_default();
+            let runs = match winner.draft {
+                Some(_) => "runs",
+                None => "has it",
+            };
+            tracing::warn!(
+                provider.name = file.id.as_deref(),
+                outcome = ReloadOutcome::Partial.as_str(),
+                error,
+                cure = format!("{cure}; `{}` {runs}", winner.path.display()),
+                "a descriptor is broken: the provider does not run"
+            );
+        }
+        found.insert(file.path.clone(), fault);
+    }
+    found
 }
 
 /// A fault as `check` prints it: where and what, and the indented lines below, which say what to do.

@@ -15,6 +15,7 @@ use super::{
     discover::{Previous, discover},
     failure::ListFailure,
     lists::ListSet,
+    live::HealthCause,
 };
 use pleiades_core::error::{Code, Error};
 use pleiades_core::limit::BreakerState;
@@ -174,7 +175,10 @@ impl DiscoveryService {
         let shared = Arc::ptr_eq(claim.cached(), &provider.live.shared);
         let is_ending = matches!(&found.failing, Some((Code::ShuttingDown, _)));
         let (failing, idle) = (found.failing.clone().filter(|_| shared), found.idle);
-        let code = failing.as_ref().map(|(code, _)| *code);
+        let cause = failing.as_ref().map(|(code, failing)| HealthCause {
+            code: *code,
+            root: identity.signature.redacted(failing.clone()),
+        });
         let reason = match (failing, found.left_out.reason()) {
             (Some((_, failing)), Some(left_out)) => Some(format!("{failing}; {left_out}")),
             (failing, left_out) => failing.map(|(_, failing)| failing).or(left_out),
@@ -211,7 +215,7 @@ impl DiscoveryService {
         }
         match reason {
             _ if is_ending => {}
-            Some(reason) => self.set_health(provider, State::Degraded, (code, Some(reason))),
+            Some(reason) => self.set_health(provider, State::Degraded, (cause, Some(reason))),
             None => self.set_health(provider, State::Ready, (None, idle.map(str::to_owned))),
         }
         if self.current(&provider.id, &provider.live).is_none() {
@@ -235,7 +239,11 @@ impl DiscoveryService {
             "lists could not be read"
         );
         claim.fail(ListFailure::of(error, identity));
-        let set_health = |state| self.set_health(provider, state, (Some(error.code), Some(why.clone())));
+        let cause = HealthCause {
+            code: error.code,
+            root: identity.signature.redacted(error.cause()),
+        };
+        let set_health = |state| self.set_health(provider, state, (Some(cause.clone()), Some(why.clone())));
         match error.code {
             // Says nothing of the provider.
             Code::ShuttingDown | Code::Cancelled => {}
@@ -255,9 +263,10 @@ impl DiscoveryService {
         &self,
         provider: &Provider,
         state: State,
-        (code, reason): (Option<Code>, Option<String>),
+        (cause, reason): (Option<HealthCause>, Option<String>),
     ) {
-        if !provider.live.set_health(state, reason.clone()) {
+        let code = cause.as_ref().map(|cause| cause.code);
+        if !provider.live.set_health(state, reason.clone(), cause) {
             return;
         }
         let is_credential = state == State::Degraded && code.is_some_and(Code::is_of_credentials);

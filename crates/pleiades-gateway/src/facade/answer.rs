@@ -235,9 +235,10 @@ impl MetaAnswer {
         }
     }
 
-    /// A failure in words. `writes`: whether the operation may change something.
+    /// A failure in words. `title` and `id` are of the provider; `writes`: whether the operation may change
+    /// something.
     #[must_use]
-    pub(crate) fn of_error(error: &Error, title: &str, writes: bool) -> Self {
+    pub(crate) fn of_error(error: &Error, (title, id): (&str, &str), writes: bool) -> Self {
         let status = AnswerStatus::of(error.code).unwrap_or(AnswerStatus::UpstreamError);
         let text = match (&error.rpc, error.code) {
             (Some(fault), _) => format!("{title} answered with an error: {}", fault.message),
@@ -246,7 +247,7 @@ impl MetaAnswer {
                 error.message
             ),
             (None, Code::UpstreamUnreachable | Code::UpstreamTimeout | Code::UpstreamProtocol) => {
-                format!("{title}: {}. {}", error.message, retry_advice(error, writes))
+                format!("{title}: {}. {}", error.message, retry_advice(error, id, writes))
             }
             (None, _) => error.message.to_string(),
         };
@@ -365,7 +366,8 @@ const fn outcome(status: AnswerStatus, code: Option<Code>) -> &'static str {
 }
 
 /// What to do after a failure of the provider: who has to act, and when the same call is worth a try.
-fn retry_advice(error: &Error, writes: bool) -> Cow<'static, str> {
+fn retry_advice(error: &Error, id: &str, writes: bool) -> Cow<'static, str> {
+    let act = format!("Whoever runs the gateway has to look at it (`pleiades doctor {id}`)");
     match (error.sent, writes) {
         (false, _) => {
             // The same time stands in `data.retry_after`.
@@ -373,17 +375,15 @@ fn retry_advice(error: &Error, writes: bool) -> Cow<'static, str> {
                 .retry_after
                 .map(whole_seconds)
                 .map(|seconds| format!("; the same call is not worth another try before {seconds} s"));
-            format!("Nothing was run. {ACT}{}.", after.unwrap_or_default()).into()
+            format!("Nothing was run. {act}{}.", after.unwrap_or_default()).into()
         }
         (true, _) if error.code == Code::UpstreamProtocol && !writes => {
-            format!("It only reads, and will fail alike until somebody acts. {ACT}.").into()
+            format!("It only reads, and will fail alike until somebody acts. {act}.").into()
         }
         (true, false) => "It only reads, so the same call may be made again.".into(),
         (true, true) => "It may have been carried out: look before you make the same call again.".into(),
     }
 }
-
-const ACT: &str = "Whoever runs the gateway has to look at it (`pleiades doctor`)";
 
 fn data_of(error: &Error) -> Raw {
     let mut data = error.details();
@@ -458,7 +458,7 @@ mod tests {
 
     #[test]
     fn where_a_tool_has_a_schema_for_results_a_failure_of_ours_stands_beside_them() {
-        let mut answer = MetaAnswer::of_error(&Error::new(Code::Busy, "full"), "X", true);
+        let mut answer = MetaAnswer::of_error(&Error::new(Code::Busy, "full"), ("X", "x"), true);
         answer.is_of_schema = true;
         let written = written(answer);
         assert!(written.get("structuredContent").is_none(), "{written}");
@@ -482,17 +482,17 @@ mod tests {
     fn a_failure_says_whether_a_write_may_have_happened() {
         let lost = || Error::new(Code::UpstreamTimeout, "no answer in time").sent();
         assert!(
-            MetaAnswer::of_error(&lost(), "X", true)
+            MetaAnswer::of_error(&lost(), ("X", "x"), true)
                 .text
                 .contains("may have been carried out")
         );
         assert!(
-            MetaAnswer::of_error(&lost(), "X", false)
+            MetaAnswer::of_error(&lost(), ("X", "x"), false)
                 .text
                 .contains("only reads")
         );
         let unsent = Error::new(Code::UpstreamUnreachable, "cannot be reached");
-        let answer = written(MetaAnswer::of_error(&unsent, "X", true));
+        let answer = written(MetaAnswer::of_error(&unsent, ("X", "x"), true));
         let text = answer["structuredContent"]["text"].as_str().unwrap();
         assert!(text.contains("Nothing was run"), "{text}");
         assert!(
@@ -501,9 +501,9 @@ mod tests {
         );
         assert_eq!(answer["structuredContent"]["data"]["retry_after"], Value::Null);
         let away = unsent.retry_after(Duration::from_secs(5));
-        let text = MetaAnswer::of_error(&away, "X", true).text;
+        let text = MetaAnswer::of_error(&away, ("X", "x"), true).text;
         assert!(
-            text.contains("`pleiades doctor`") && text.contains("before 5 s"),
+            text.contains("`pleiades doctor x`") && text.contains("before 5 s"),
             "{text}"
         );
     }
@@ -525,7 +525,7 @@ mod tests {
     #[test]
     fn a_refusal_by_a_limit_never_asks_to_come_back_too_early() {
         let error = Error::new(Code::RateLimited, "too many calls").retry_after(Duration::from_millis(1200));
-        let answer = written(MetaAnswer::of_error(&error, "X", true));
+        let answer = written(MetaAnswer::of_error(&error, ("X", "x"), true));
         assert_eq!(answer["structuredContent"]["status"], "rate_limited");
         assert_eq!(answer["structuredContent"]["data"]["retry_after"], 2);
     }
@@ -558,7 +558,7 @@ mod tests {
     #[test]
     fn a_failing_answer_says_the_code_that_log_and_metrics_say() {
         for code in Code::ALL {
-            let answer = MetaAnswer::of_error(&Error::new(code, "no"), "X", true);
+            let answer = MetaAnswer::of_error(&Error::new(code, "no"), ("X", "x"), true);
             assert!(answer.status.is_error(), "{code:?}");
             assert_eq!(answer.outcome(), code.as_str());
             let written = written(answer);
@@ -585,7 +585,7 @@ mod tests {
             message: "no".to_owned(),
             data,
         });
-        let answer = written(MetaAnswer::of_error(&error, "X", true));
+        let answer = written(MetaAnswer::of_error(&error, ("X", "x"), true));
         assert_eq!(
             answer["structuredContent"]["data"],
             json!({ "code": "upstream_error", "error": { "code": -32000, "message": "no", "data": { "a": 1 } } })

@@ -88,7 +88,7 @@ impl WireReader {
         let provider = &*self.state.provider;
         match found {
             // `pleiades doctor` shows it.
-            NoiseKind::Noise { first: true } => {
+            NoiseKind::Noise { first: true } if self.state.is_new_noise(&first) => {
                 tracing::info!(
                     provider.name = provider,
                     process.line = first,

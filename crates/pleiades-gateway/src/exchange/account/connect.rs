@@ -234,7 +234,7 @@ pub(crate) fn declined_answer(
         return Err(error);
     }
     request.facts().fail(&error);
-    let answer = MetaAnswer::of_error(&error, &title.unwrap_or_default(), false);
+    let answer = MetaAnswer::of_error(&error, (&title.unwrap_or_default(), ""), false);
     let outcome = answer.outcome();
     let result = answer.into_result(request.revision(), &request.peer().request_id);
     Ok(Done::Result(result, outcome))

@@ -13,6 +13,7 @@ use super::task::{self, TaskClient};
 use super::{Calls, TaskClaims, parking::CallUnderway, replicas::Retry, task_mode::TaskMode};
 use crate::exchange::client::{ClientChannel, Conversation, Followed, failing, follow, interrogate};
 use crate::exchange::{account::Reached, request::Request, workers::LARGE};
+use crate::facade::answer::{AnswerStatus, MetaAnswer};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
 use pleiades_mcp::task::{Task, is_extension_missing};
@@ -86,11 +87,24 @@ impl Calls {
         params: RawObject,
         reached: &Reached,
     ) -> Result<CallOutcome, Error> {
-        let made = self.make_as(request, target, params, reached).await;
-        if made.is_err() {
-            request.facts().set_signature(&reached.identity.signature);
+        let endpoint = Arc::clone(&target.provider.endpoint);
+        match self.make_as(request, target, params, reached).await {
+            Ok(CallOutcome::Result(result, revision))
+                if request.view() != View::Relay
+                    && MetaAnswer::status_of(&result) == AnswerStatus::UpstreamError =>
+            {
+                let masked = endpoint.mask(&reached.identity).json(&result.close());
+                let result = masked
+                    .and_then(|masked| RawObject::open(&masked).ok())
+                    .unwrap_or(result);
+                Ok(CallOutcome::Result(result, revision))
+            }
+            Err(error) => {
+                request.facts().set_signature(&reached.identity.signature);
+                Err(error)
+            }
+            made => made,
         }
-        made
     }
 
     async fn make_as(

@@ -13,7 +13,7 @@ use crate::proxy::{context::Context, respond::SESSION, services::GatewayServices
 use pleiades_core::error::{Code, Error};
 use pleiades_core::text::line_without_tokens;
 use pleiades_credential::oauth::{self, Challenge};
-use pleiades_upstream::challenge;
+use pleiades_upstream::{Transport, challenge, redirect_target};
 
 /// An upstream's answer about the credential: its meaning, and the header as it came.
 type Refusal = (Challenge, Option<String>);
@@ -35,7 +35,7 @@ pub(in crate::proxy) async fn filter_response(
                 Code::UpstreamProtocol,
                 "the provider answered with a redirect, which is not followed",
             )
-            .because(format!("status {}", status.as_u16())),
+            .because(redirected(status, relay, response)),
         ),
         _ if response.headers.contains_key(SESSION) && !services.sealer.is_ready() => {
             Some(exchange::unsealed())
@@ -48,6 +48,17 @@ pub(in crate::proxy) async fn filter_response(
     };
     relay.failure = failure;
     Err(ProxyError::new_up(ErrorType::InvalidHTTPHeader))
+}
+
+/// Where a redirect leads, for the operator.
+fn redirected(status: StatusCode, relay: &RelayState, response: &ResponseHeader) -> String {
+    let from = match &relay.provider.endpoint.target {
+        Transport::Http { url, .. } => Some(url),
+        Transport::Stdio { .. } => None,
+    };
+    let to = from.and_then(|from| redirect_target(&response.headers, from));
+    let to = to.map(|to| format!(", to {to}")).unwrap_or_default();
+    format!("status {}{to}", status.as_u16())
 }
 
 fn credential_accepted(exchange: &Exchange, relay: &RelayState, status: StatusCode) {

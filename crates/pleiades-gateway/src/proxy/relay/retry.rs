@@ -1,5 +1,7 @@
 //! Relayed requests that break, and whether they may be sent again.
 
+use std::error::Error as StdError;
+
 use pingora_core::{Error as ProxyError, ErrorSource, ErrorType};
 use pingora_proxy::Session;
 
@@ -53,13 +55,54 @@ pub(super) fn to_error(error: &ProxyError, place: &str) -> Error {
         _ if is_malformed(error) => Error::new(Code::BadFraming, "the body is malformed or ended early"),
         ErrorType::HTTPStatus(413) => Error::new(Code::TooLarge, "the body is larger than `max_body`"),
         kind => {
-            let cause = format!("{place}: {}", error.root_cause());
+            let cause = format!("{place}: {}", innermost(error));
             let mut error = Error::new(Code::UpstreamUnreachable, "the provider cannot be reached");
             error.sent = !is_of_connecting(kind);
             error.because(cause)
         }
     }
 }
+
+/// The innermost words of an error. Pingora keeps some causes as text alone, in the context of the error around
+/// them, and puts the local address where such a cause would be (`connectors::tls::rustls`, 0.9).
+fn innermost(error: &ProxyError) -> String {
+    let mut words = error.context.as_ref().map(|context| context.as_str().to_owned());
+    let mut next = error
+        .cause
+        .as_deref()
+        .map(|cause| cause as &(dyn StdError + 'static));
+    while let Some(cause) = next {
+        if let Some(inner) = cause.downcast_ref::<Box<ProxyError>>() {
+            words = inner
+                .context
+                .as_ref()
+                .map(|context| context.as_str().to_owned())
+                .or(words);
+            next = inner
+                .cause
+                .as_deref()
+                .map(|cause| cause as &(dyn StdError + 'static));
+            continue;
+        }
+        next = cause.source();
+        let text = cause.to_string();
+        if next.is_none() && !text.is_empty() && !text.starts_with(LOCAL) {
+            words = Some(text);
+        }
+    }
+    let words = words.unwrap_or_else(|| error.etype.as_str().to_owned());
+    let words = words.split_once(NAME).map_or(words.as_str(), |(words, _)| words);
+    words
+        .split_once(CAUSE)
+        .map_or(words, |(_, cause)| cause)
+        .to_owned()
+}
+
+/// How Pingora begins the words of a cause that it does not have.
+const LOCAL: &str = "local address ";
+/// What stands in a context before the words of its cause, and before the name that was asked for.
+const CAUSE: &str = " cause: ";
+const NAME: &str = ", SNI: ";
 
 /// Whether no byte of a request can have been sent.
 const fn is_of_connecting(kind: &ErrorType) -> bool {
@@ -105,6 +148,27 @@ mod tests {
         let mut cut = cut;
         cut.as_down();
         assert_eq!(to_error(&cut).code, Code::BadFraming);
+    }
+
+    #[test]
+    fn a_handshake_that_failed_says_why_and_no_address_of_this_side() {
+        let shaking = ProxyError::because(
+            ErrorType::TLSHandshakeFailure,
+            "tls connect error",
+            std::io::Error::other("invalid peer certificate: UnknownIssuer"),
+        );
+        let context = format!("TLS connect() failed: {shaking}, SNI: localhost");
+        let mut failed = ProxyError::explain(ErrorType::TLSHandshakeFailure, context);
+        failed.set_cause("local address 127.0.0.1:38696");
+        assert_eq!(
+            to_error(&failed, "localhost:443").cause(),
+            "localhost:443: invalid peer certificate: UnknownIssuer"
+        );
+        let bare = ProxyError::new_up(ErrorType::ConnectError);
+        assert_eq!(
+            to_error(&bare, "a.example:1").cause(),
+            "a.example:1: ConnectError"
+        );
     }
 
     #[test]

@@ -289,6 +289,12 @@ impl WireState {
         }
     }
 
+    /// Whether the wire before this one did not begin with the same line: a process may be started again and again.
+    fn is_new_noise(&self, first: &str) -> bool {
+        let shared = self.shared.upgrade();
+        shared.is_none_or(|shared| shared.restarts.note_noise(&self.key, first))
+    }
+
     /// The deadline passed; `before`: how many lines of noise had come when the request was made.
     fn late(&self, before: u64) -> Error {
         let noise = self.noise.lock();

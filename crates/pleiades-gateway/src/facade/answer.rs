@@ -511,7 +511,7 @@ mod tests {
     #[test]
     fn a_refusal_is_told_as_the_provider_meant_it_and_not_always_as_of_a_credential() {
         let error = Error::new(Code::UpstreamAuth, "the provider forbids this (status 403)").sent();
-        let text = MetaAnswer::of_error(&error, "X", true).text;
+        let text = MetaAnswer::of_error(&error, ("X", "x"), true).text;
         assert!(
             text.starts_with("X: the provider forbids this (status 403);"),
             "{text}"

@@ -274,7 +274,7 @@ fn where_others_call_and_nobody_is_named_the_process_refuses_to_start_and_says_w
         "public_url: http://192.168.1.5:8787",
         "public_url: https://127.0.0.1.example.com",
         "hosts: [localhost, mcp.example.com]",
-        "listen: 0.0.0.0:0",
+        "listen: 0.0.0.0:8787",
     ] {
         for access in ["", operators, "access: { api_keys: [] }"] {
             let folder = tempfile::tempdir().unwrap();

@@ -368,7 +368,7 @@ async fn a_failing_provider_that_repeats_its_credential_shows_it_to_no_caller() 
         .lock()
         .retain(|tool| tool["name"] != "key-hunter2hunter2");
     let given = json!({ "text": "hunter2hunter2" });
-    for (name, said) in [("fail", "fail: …"), ("key-hunter2hunter2", "Unknown tool: key-…")] {
+    for (name, shown) in [("fail", "fail: …"), ("key-hunter2hunter2", "Unknown tool: key-…")] {
         for view in ["meta", "tool"] {
             let (path, params) = match view {
                 "meta" => (
@@ -381,7 +381,7 @@ async fn a_failing_provider_that_repeats_its_credential_shows_it_to_no_caller() 
             let ended = AnsweredRequest::of(&world, client.send("tools/call", params).await).await;
             let answer = ended.answer.to_string();
             assert!(
-                answer.contains(said) && !answer.contains("hunter2hunter2"),
+                answer.contains(shown) && !answer.contains("hunter2hunter2"),
                 "{view}: {answer}"
             );
         }

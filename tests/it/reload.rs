@@ -357,11 +357,13 @@ async fn a_renamed_file_is_the_same_provider_and_a_second_claim_is_named_in_both
     assert_eq!(world.status("one").await["title"], "one");
     assert!(echo(&TestClient::connect(&world, "/tools/one", "2025-11-25").await).await);
     let lines = world.log();
-    let said: Vec<_> = lines
+    let logged: Vec<_> = lines
         .iter()
         .filter(|line| line["provider.name"] == "one" && line["level"] == "WARN")
         .collect();
-    let [line] = &said[..] else { panic!("{said:#?}") };
+    let [line] = &logged[..] else {
+        panic!("{logged:#?}")
+    };
     assert_eq!(
         line["message"],
         "a descriptor is broken: the provider does not run"

@@ -271,12 +271,11 @@ impl Live {
         cause: Option<HealthCause>,
     ) -> bool {
         let mut health = self.health.lock();
-        let has_same_cause = || {
-            let both = health.cause.as_ref().zip(cause.as_ref());
-            both.is_some_and(|(before, now)| before.is_same(now))
+        let is_same = match (&health.cause, &cause) {
+            (Some(before), Some(now)) => before.is_same(now),
+            _ => is_same_reason(health.reason.as_deref(), reason.as_deref()),
         };
-        let is_new = health.state != state
-            || !(has_same_cause() || is_same_reason(health.reason.as_deref(), reason.as_deref()));
+        let is_new = health.state != state || !is_same;
         if health.state != state {
             health.since = SystemTime::now();
         }

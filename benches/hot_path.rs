@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pleiades_core::limit::{Gate, Rules};
 use pleiades_core::secret::Secret;
 use pleiades_credential::ProviderAuth;
-use pleiades_gateway::catalog::{Catalogue, Live, Provider, RelayAccess, Tool, ToolRules};
+use pleiades_gateway::catalog::{Catalogue, FacadeConfig, Live, Provider, RelayAccess, Tool, ToolRules};
 use pleiades_gateway::facade::{answer::MetaAnswer, plan};
 use pleiades_mcp::{Message, RawObject, Revision, headers, message, raw, seal::Sealer, sse, translate};
 use pleiades_upstream::{Endpoint, SessionSharing, Transport};
@@ -44,7 +44,7 @@ fn provider() -> Provider {
         need: ProviderAuth::None,
         rules: ToolRules::default(),
         relay: RelayAccess::Open,
-        soft: false,
+        facade: FacadeConfig::default(),
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),
         live: Arc::new(Live::default()),

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use pleiades_core::limit::{Gate, Rules};
 use pleiades_credential::ProviderAuth;
-use pleiades_gateway::catalog::{Catalogue, Effort, Live, Provider, RelayAccess, Tool, ToolRules};
+use pleiades_gateway::catalog::{
+    Catalogue, Effort, FacadeConfig, Live, Provider, RelayAccess, Tool, ToolRules,
+};
 use pleiades_gateway::facade::plan::{self, MetaPlan};
 use pleiades_mcp::{RawObject, Revision, raw};
 use pleiades_upstream::{Endpoint, SessionSharing, Transport};
@@ -171,7 +173,7 @@ fn provider(id: &str) -> Provider {
         need: ProviderAuth::None,
         rules: ToolRules::default(),
         relay: RelayAccess::Open,
-        soft: false,
+        facade: FacadeConfig::default(),
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),
         live: Arc::new(Live::default()),

@@ -128,7 +128,7 @@ pub(super) fn provider(draft: &Arc<Draft>, before: Option<(&Arc<Draft>, &Arc<Pro
         need: draft.need.clone(),
         rules: draft.rules.clone(),
         relay: draft.relay,
-        soft: draft.soft,
+        facade: draft.facade.clone(),
         gate: gate.unwrap_or_else(|| Arc::new(Gate::new(&draft.limits))),
         file: draft.file.clone(),
         live,

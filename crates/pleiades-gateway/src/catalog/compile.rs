@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 use wildmatch::WildMatch;
 
-use super::{RelayAccess, ToolRules, endpoint_digest::endpoint_digest};
+use super::{FacadeConfig, RelayAccess, ToolRules, endpoint_digest::endpoint_digest};
 use pleiades_core::limit::{BreakerRule, Per, Rate, Rules};
 use pleiades_core::secret::Secret;
 use pleiades_credential::connection::{GrantType, Pkce, ResourceParameter};
@@ -34,7 +34,7 @@ pub(super) struct Draft {
     pub(super) rules: ToolRules,
     pub(super) relay: RelayAccess,
     pub(super) limits: Rules,
-    pub(super) soft: bool,
+    pub(super) facade: FacadeConfig,
     pub(super) file: PathBuf,
 }
 
@@ -44,7 +44,7 @@ impl Draft {
         self.title == other.title
             && self.about == other.about
             && self.rules == other.rules
-            && self.soft == other.soft
+            && self.facade == other.facade
     }
 }
 
@@ -102,7 +102,7 @@ pub(super) fn compile(
             RelayAccess::Closed
         },
         limits: limits(&descriptor.limits),
-        soft: descriptor.facade.exposure.unwrap_or(context.exposure) == Exposure::Soft,
+        facade: facade(descriptor, context),
         file: file.to_path_buf(),
         id,
     })
@@ -113,6 +113,12 @@ pub(super) fn sources(descriptor: &Descriptor) -> Vec<PathBuf> {
     let tls = &descriptor.upstream.tls;
     let named = [&tls.ca_file, &tls.client_cert_file, &tls.client_key_file];
     named.into_iter().flatten().cloned().collect()
+}
+
+fn facade(descriptor: &Descriptor, context: &CompileContext) -> FacadeConfig {
+    FacadeConfig {
+        soft: descriptor.facade.exposure.unwrap_or(context.exposure) == Exposure::Soft,
+    }
 }
 
 fn globs(globs: &[Glob]) -> Vec<WildMatch> {

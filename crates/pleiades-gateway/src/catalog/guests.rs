@@ -10,7 +10,9 @@ use parking_lot::RwLock;
 use ring::digest::{SHA256, digest};
 use url::Url;
 
-use super::{Live, Provider, RelayAccess, Snapshot, ToolRules, endpoint_digest::endpoint_digest};
+use super::{
+    FacadeConfig, Live, Provider, RelayAccess, Snapshot, ToolRules, endpoint_digest::endpoint_digest,
+};
 use pleiades_core::limit::{Gate, Rules};
 use pleiades_credential::{AddressPolicy, Connection, ProviderAuth};
 use pleiades_upstream::{Endpoint, SessionSharing, Transport};
@@ -208,7 +210,7 @@ fn provider(guest: Guest) -> Provider {
         need,
         rules: ToolRules::default(),
         relay: RelayAccess::Closed,
-        soft: false,
+        facade: FacadeConfig::default(),
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),
         live: Arc::new(Live::of_guest()),

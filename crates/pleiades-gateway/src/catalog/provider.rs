@@ -24,8 +24,8 @@ pub struct Provider {
     pub rules: ToolRules,
     /// Whether the relay is open.
     pub relay: RelayAccess,
-    /// `facade.exposure: soft`: who is not connected sees what somebody of the same tenant saw last.
-    pub soft: bool,
+    /// How its tools are shown, and what becomes of their results.
+    pub facade: FacadeConfig,
     /// Rate, concurrency, breaker; kept across a reload that left them and the endpoint as they were.
     pub gate: Arc<Gate>,
     /// Its file.
@@ -63,6 +63,13 @@ impl Provider {
         }
         (health.state, health.reason, health.since)
     }
+}
+
+/// What a descriptor says of the meta tool, compiled. Two that are equal show the same tools.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FacadeConfig {
+    /// `facade.exposure: soft`: who is not connected sees what somebody of the same tenant saw last.
+    pub soft: bool,
 }
 
 /// Whether the relay may be used.

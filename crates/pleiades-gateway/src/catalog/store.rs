@@ -254,7 +254,7 @@ impl Catalog {
     /// lists that an account of the same tenant had last; else nothing.
     #[must_use]
     pub fn template(&self, provider: &Provider, tenant: &str) -> Option<Arc<Catalogue>> {
-        if !provider.soft || provider.need.is_shared() {
+        if !provider.facade.soft || provider.need.is_shared() {
             return None;
         }
         provider.live.template(tenant)

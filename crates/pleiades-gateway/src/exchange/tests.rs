@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::request::{Facts, Keys, Peer, Request, Scope};
 use super::session::Tokens;
-use crate::catalog::{Catalogue, Item, Live, Provider, RelayAccess, Snapshot, Tool, ToolRules};
+use crate::catalog::{Catalogue, FacadeConfig, Item, Live, Provider, RelayAccess, Snapshot, Tool, ToolRules};
 use pleiades_core::limit::{Gate, Rules};
 use pleiades_core::secret::Secret;
 use pleiades_core::telemetry::View;
@@ -46,7 +46,7 @@ pub(super) fn provider(id: &str) -> Arc<Provider> {
         need: ProviderAuth::None,
         rules: ToolRules::default(),
         relay: RelayAccess::Open,
-        soft: false,
+        facade: FacadeConfig::default(),
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),
         live: Arc::new(Live::default()),

@@ -5,24 +5,20 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::answer::{AnswerStatus, MetaAnswer};
 use super::duplicate_keys::{self, JsonDefect};
 use super::envelope::{self, NamedTool, ToolIndex, Unreadable, printable};
+use super::explain::{invalid, schema};
 use super::faults::{self, ArgumentFault};
-use super::shape::{MAX_SCHEMA, declared};
-use super::{coerce, example, name, repairs::Repair, signature};
+use super::menu::{menu, unknown};
+use super::shape::declared;
+use super::{coerce, repairs::Repair};
 use crate::catalog::{Catalogue, Effort, Provider, Tool};
 use pleiades_core::error::{Code, Error};
-use pleiades_core::telemetry::names::OTHER;
-use pleiades_core::text::clipped;
 use pleiades_mcp::{Raw, RawObject, raw};
 
-/// A menu is read by a model each time; about four bytes make a token.
-const MENU_BYTES: usize = 800 * 4;
-const MAX_NAMES_BYTES: usize = 4 * 1024;
-const NEAREST: usize = 3;
 /// Of arguments that are no object, for the log: why may repeat them.
 const UNREAD: &str = "the arguments cannot be read as an object";
 const ACCOUNT: &str = "accountId";
@@ -34,8 +30,6 @@ const MAX_CHECKED: usize = 256 * 1024;
 /// Calls, and schemas that are not compiled yet, of at most these bytes are looked at between others.
 const AT_ONCE: usize = 16 * 1024;
 const COMPILED_AT_ONCE: usize = 8 * 1024;
-/// Schemas that are read for the signatures of one menu (bytes).
-const MAX_MENU_READ: usize = 512 * 1024;
 
 /// What to do.
 #[derive(Debug)]
@@ -305,122 +299,6 @@ fn unread(unreadable: &Unreadable) -> MetaAnswer {
             answer
         }
     }
-}
-
-fn invalid(tool: &Tool, schema: &Value, found: &[ArgumentFault], notes: Vec<String>) -> MetaAnswer {
-    let faults: Vec<&str> = found.iter().map(|fault| &*fault.text).collect();
-    let (next, shown) = next(tool, schema);
-    let text = format!(
-        "Nothing was run: the arguments of `{}` do not fit.\n- {}\n{}{shown}",
-        tool.name,
-        faults.join("\n- "),
-        signature::line(tool)
-    );
-    let mut answer = MetaAnswer::new(AnswerStatus::InvalidArguments, text);
-    answer.data = Some(raw::raw(
-        &json!({ "code": answer.outcome(), "tool": &*tool.name, "faults": faults }),
-    ));
-    answer.next = Some(raw::raw(&next));
-    answer.notes = notes;
-    answer.tool = Some((&*tool.name).into());
-    let briefs: Vec<&str> = found.iter().map(|fault| &*fault.brief).collect();
-    answer.cause = Some(briefs.join("; "));
-    answer
-}
-
-/// The call to make next, and the line that shows it: with arguments that were put to the test, else
-/// the one that asks for the schema.
-fn next(tool: &Tool, schema: &Value) -> (Value, String) {
-    let checks = tool.checks();
-    let example = schema
-        .is_object()
-        .then(|| example::example(schema, checks.as_deref()))
-        .flatten();
-    match example {
-        Some(arguments) => {
-            let next = json!({ "tool": &*tool.name, "arguments": arguments });
-            let shown = format!("\nFor example: {next}");
-            (next, shown)
-        }
-        None => (json!({ "tool": &*tool.name }), String::new()),
-    }
-}
-
-fn schema(tool: &Tool, notes: Vec<String>) -> MetaAnswer {
-    let (next, shown) = next(tool, &declared(tool));
-    let text = format!(
-        "Nothing was run. {}\nIts schema: {}{shown}",
-        signature::line(tool),
-        tool.schema.get()
-    );
-    let mut answer = MetaAnswer::new(AnswerStatus::Schema, text);
-    let mut data = RawObject::new();
-    data.put("tool", &*tool.name);
-    data.set("inputSchema", tool.schema.clone());
-    answer.data = Some(data.close());
-    // Without an example the call that asks for the schema would come next, and that is this one.
-    answer.next = (!shown.is_empty()).then(|| raw::raw(&next));
-    answer.notes = notes;
-    answer.tool = Some((&*tool.name).into());
-    answer
-}
-
-/// The operations with signatures as far as they fit, then the names of the rest.
-fn menu(catalogue: &Catalogue, prompted: bool) -> MetaAnswer {
-    let mut text = match prompted {
-        true => "Nothing was run. Choose the operation yourself; these exist:".to_owned(),
-        false => "Nothing was run. These operations exist:".to_owned(),
-    };
-    let (mut left, mut read) = (MENU_BYTES, 0);
-    let mut shown = 0;
-    for tool in &catalogue.tools {
-        read += tool.schema.get().len().min(MAX_SCHEMA);
-        let line = signature::line(tool);
-        if line.len() > left || read > MAX_MENU_READ {
-            break;
-        }
-        left -= line.len();
-        shown += 1;
-        text.push('\n');
-        text.push_str(&line);
-    }
-    let mut rest = catalogue.tools.iter().skip(shown).map(|tool| &*tool.name);
-    if let Some(first) = rest.next() {
-        let mut names = first.to_owned();
-        for name in rest {
-            if names.len() > MAX_NAMES_BYTES {
-                break;
-            }
-            names.push_str(", ");
-            names.push_str(name);
-        }
-        text.push_str("\nOther operations: ");
-        text.push_str(&clipped(&names, MAX_NAMES_BYTES));
-    }
-    text.push_str("\nNext: {\"tool\":\"…\",\"arguments\":{…}}; {\"tool\":\"…\"} alone returns its schema.");
-    MetaAnswer::new(AnswerStatus::Menu, text)
-}
-
-fn unknown(provider: &Provider, catalogue: &Catalogue, name: &str, elsewhere: Option<String>) -> MetaAnswer {
-    let near = name::nearest(catalogue, name, NEAREST);
-    let lines: Vec<String> = near.iter().map(|tool| signature::line(tool)).collect();
-    let names: Vec<&str> = near.iter().map(|tool| &*tool.name).collect();
-    let mut text = format!(
-        "Nothing was run: {} has no operation `{}`.",
-        provider.title,
-        printable(name)
-    );
-    if let Some(other) = elsewhere {
-        text.push_str(&format!(" `use_{other}` has it."));
-    } else if !lines.is_empty() {
-        text.push_str(" The nearest are:\n");
-        text.push_str(&lines.join("\n"));
-    }
-    let mut answer = MetaAnswer::new(AnswerStatus::UnknownTool, text);
-    answer.data = Some(raw::raw(&json!({ "code": answer.outcome(), "nearest": names })));
-    answer.tool = Some(OTHER.into());
-    answer.cause = Some("the provider has no operation of this name".to_owned());
-    answer
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::catalog::{Catalogue, Live, Provider, RelayAccess, Tool, ToolRules};
+use crate::catalog::{Catalogue, FacadeConfig, Live, Provider, RelayAccess, Tool, ToolRules};
 use pleiades_core::limit::{Gate, Rules};
 use pleiades_credential::ProviderAuth;
 use pleiades_mcp::{RawObject, raw};
@@ -36,7 +36,7 @@ pub(super) fn provider(id: &str) -> Provider {
         need: ProviderAuth::None,
         rules: ToolRules::default(),
         relay: RelayAccess::Open,
-        soft: false,
+        facade: FacadeConfig::default(),
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),
         live: Arc::new(Live::default()),

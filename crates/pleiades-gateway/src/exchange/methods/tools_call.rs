@@ -1,27 +1,19 @@
 //! `tools/call` in the meta and the tool view.
 
-use std::{sync::Arc, time::Duration};
-
-use crate::catalog::{Catalogue, Provider, Tool};
-use crate::exchange::account::{Reached, sign_result};
-use crate::exchange::call::{CallOutcome, CallTarget};
-use crate::exchange::fault::{URL_REQUIRED, paced};
-use crate::exchange::request::{Request, parse_account};
-use crate::exchange::union::{Listed, meant};
-use crate::exchange::{reply::Done, services::MethodServices, workers::LARGE};
-use crate::facade::answer::{self, AnswerStatus, MetaAnswer};
-use crate::facade::plan::{self, MetaPlan};
-use crate::facade::repairs::Repair;
+use super::{
+    meta_call::meta_call,
+    provider_call::{ProviderCall, is_for_the_client},
+};
+use crate::catalog::Tool;
+use crate::exchange::account::sign_result;
+use crate::exchange::call::CallOutcome;
+use crate::exchange::request::Request;
+use crate::exchange::union::Listed;
+use crate::exchange::{reply::Done, services::MethodServices};
+use crate::facade::answer;
 use pleiades_core::error::{Code, Error};
-use pleiades_core::telemetry::{View, names};
-use pleiades_mcp::{Raw, RawObject, headers, translate};
-
-/// How long a call waits until it was looked into.
-const PLANNING: Duration = Duration::from_secs(5);
-/// How long a large result waits for a worker that takes it apart.
-const SHAPING: Duration = Duration::from_secs(20);
-
-const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+use pleiades_core::telemetry::View;
+use pleiades_mcp::{RawObject, headers, translate};
 
 pub(crate) async fn tools_call(
     services: &MethodServices,
@@ -34,68 +26,6 @@ pub(crate) async fn tools_call(
     match request.view() {
         View::Meta => meta_call(services, request, &name, &params).await,
         View::Tool | View::Relay => tool_call(services, request, &name, params).await,
-    }
-}
-
-/// `use_{provider}`: the facade decides what the call means.
-async fn meta_call(
-    services: &MethodServices,
-    request: &Request<'_>,
-    name: &str,
-    params: &RawObject,
-) -> Result<Done, Error> {
-    let mut arguments = plan::given(params.get("arguments"))?;
-    let provider = meta_provider(services, request, name, &mut arguments)?;
-    request.facts().set_provider(&provider.id);
-    // The account that a call's own arguments name goes before all others.
-    let named = parse_account(&plan::account_of(&arguments)?.unwrap_or_default())?;
-    let named = named.or_else(|| request.named_account().cloned());
-    let request = &request.clone().with_account(named);
-    let call = ProviderCall {
-        services,
-        request,
-        provider: &provider,
-    };
-    call.name_tool(&arguments, &provider.live.shared.load());
-    let (reached, lists, ambiguous) = match call.lists().await {
-        Ok(lists) => lists,
-        Err(error) => return call.failed(None, error, None),
-    };
-    let account = reached.account.clone().filter(|_| ambiguous.is_none());
-    request.facts().set_account(account.as_ref());
-    call.name_tool(&arguments, &lists);
-    let (plan, lists) = match call.understood(&reached, lists, arguments).await {
-        Ok(understood) => understood,
-        Err(error) => return call.failed(account, error, None),
-    };
-    let (tool, arguments, notes) = match plan {
-        MetaPlan::Answer(answer) => return Ok(call.answered(account, answer)),
-        MetaPlan::Run {
-            tool,
-            arguments,
-            notes,
-            repairs,
-        } => {
-            call.count_repairs(params, &repairs);
-            (tool, arguments, notes)
-        }
-    };
-    if let Some(ambiguous) = ambiguous {
-        return call.failed(account, ambiguous, Some(&tool));
-    }
-    let params = inner_params(&tool, params, arguments);
-    let (used, outcome) = call.make(lists, &tool, params).await;
-    let account = used.or(account);
-    match outcome {
-        Ok(CallOutcome::Result(mut result, from)) => {
-            let of = (&*provider, "tools/call");
-            services.lists.outer_uris(request, of, &mut result, None);
-            translate::blocks("tools/call", &mut result, from, request.revision());
-            Ok(call.shaped(account, result, notes).await)
-        }
-        Ok(CallOutcome::Asked(result)) => Ok(Done::asks(result)),
-        Err(error) if is_for_the_client(&error) => Err(error),
-        Err(error) => call.failed(account, error, Some(&tool)),
     }
 }
 
@@ -148,246 +78,6 @@ async fn tool_call(
     }
 }
 
-fn meta_provider(
-    services: &MethodServices,
-    request: &Request<'_>,
-    name: &str,
-    arguments: &mut RawObject,
-) -> Result<Arc<Provider>, Error> {
-    let providers = &request.snapshot().providers;
-    if services.is_single(request) {
-        let given = plan::provider_of(arguments).or_else(|| {
-            // An operation may name its provider before its own name.
-            let tool = arguments.text("tool")?;
-            let meant = meant(providers, &tool);
-            meant.first().map(|(provider, _)| provider.id.to_string())
-        });
-        let id = given.ok_or_else(|| {
-            Error::new(
-                Code::InvalidParams,
-                "say which `provider` the operation belongs to",
-            )
-        })?;
-        arguments.remove("provider");
-        let provider = request.provider(&id);
-        let explain = |error| services.catalog.explain_absence(error, &id, request.principal());
-        return provider.map_err(explain);
-    }
-    let only = request.scope().provider.as_deref();
-    let id = name.strip_prefix("use_");
-    let id = id.filter(|id| only.is_none_or(|only| only == *id));
-    let provider = id.and_then(|id| providers.get(id)).cloned();
-    provider.ok_or_else(|| {
-        let error = Listed::Tools.unknown(name);
-        let catalog = &services.catalog;
-        catalog.explain_absence(error, id.unwrap_or(name), request.principal())
-    })
-}
-
-#[derive(Clone, Copy)]
-struct ProviderCall<'a> {
-    services: &'a MethodServices,
-    request: &'a Request<'a>,
-    provider: &'a Arc<Provider>,
-}
-
-impl ProviderCall<'_> {
-    /// Names the operation for the log, as far as these lists know it: a call may fail before it runs.
-    fn name_tool(&self, arguments: &RawObject, lists: &Catalogue) {
-        if let Some(name) = arguments.text("tool") {
-            let known = lists.tool(&name).map_or(names::OTHER, |tool| &tool.name);
-            self.request.facts().set_tool(Some(&known.into()));
-        }
-    }
-
-    /// And, where several accounts could make the call, the error for the case that it has to be made.
-    async fn lists(&self) -> Result<(Reached, Arc<Catalogue>, Option<Error>), Error> {
-        let accounts = &self.services.accounts;
-        let (reached, ambiguous) = match accounts.reach(self.request, self.provider).await {
-            Ok(reached) => (reached, None),
-            Err(error) if error.code == Code::AccountAmbiguous => {
-                match accounts.first_of(self.request, self.provider, &error).await {
-                    Some(reached) => (reached, Some(error)),
-                    None => return Err(error),
-                }
-            }
-            Err(error) => return Err(error),
-        };
-        let lists = &self.services.lists;
-        let lists = lists.lists_as(self.request, self.provider, &reached).await?;
-        Ok((reached, lists, ambiguous))
-    }
-
-    /// What a call means by the lists of its account. That these lack an operation is said only where
-    /// they are known; else they are read again, and what keeps them from being read is the answer.
-    async fn understood(
-        &self,
-        reached: &Reached,
-        lists: Arc<Catalogue>,
-        arguments: RawObject,
-    ) -> Result<(MetaPlan, Arc<Catalogue>), Error> {
-        let arguments = Arc::new(arguments);
-        let plan = self.plan(&lists, &arguments).await?;
-        if !lacks(&plan, &lists) {
-            return Ok((plan, lists));
-        }
-        let MethodServices {
-            accounts, catalog, ..
-        } = self.services;
-        let reading = catalog.reread_if_incomplete(self.provider, &reached.identity);
-        let Some(read) = reading.await else {
-            return Ok((plan, lists));
-        };
-        let error = match read {
-            Ok(read) => {
-                let read = (&reached.identity, read);
-                let lists = &self.services.lists;
-                let lists = lists.with_older(self.request, self.provider, read).await;
-                let plan = self.plan(&lists, &arguments).await?;
-                match lists.tools_error() {
-                    Some(error) if lacks(&plan, &lists) => error,
-                    _ => return Ok((plan, lists)),
-                }
-            }
-            Err(error) => error,
-        };
-        let refusal = accounts.explain_refusal(self.request, self.provider, reached, error);
-        Err(refusal.await)
-    }
-
-    /// What a call means: at once where it is small and as it should be, by a worker where it has to be
-    /// looked into. When there is no time for that, the provider judges a call as it should be.
-    async fn plan(&self, lists: &Arc<Catalogue>, arguments: &Arc<RawObject>) -> Result<MetaPlan, Error> {
-        if let Some(plan) = plan::at_once(lists, arguments) {
-            return Ok(plan);
-        }
-        let work = {
-            let (provider, lists) = (Arc::clone(self.provider), Arc::clone(lists));
-            let arguments = Arc::clone(arguments);
-            move || plan::plan(&provider, &lists, &arguments)
-        };
-        let holder = self.request.holder();
-        let workers = &self.services.workers;
-        if let Some(plan) = workers.run((&self.provider.id, &holder), PLANNING, work).await {
-            return Ok(plan);
-        }
-        plan::without_check(lists, arguments).ok_or_else(|| {
-            Error::new(
-                Code::Busy,
-                "too many calls have to be looked into at this moment; nothing was run, try again in 1 s",
-            )
-            .retry_after(Duration::from_secs(1))
-        })
-    }
-
-    fn count_repairs(&self, params: &RawObject, repairs: &[Repair]) {
-        if repairs.is_empty() {
-            return;
-        }
-        let meta: Option<RawObject> = params.read("_meta");
-        let info: Option<RawObject> = meta.and_then(|meta| meta.read(CLIENT_INFO));
-        let client = match info.and_then(|info| info.read::<String>("name")) {
-            Some(name) => names::client(&name),
-            None => self.request.session().map_or(names::OTHER, |session| {
-                let sessions = &self.services.sessions;
-                sessions.client(self.request.principal(), self.request.scope(), session)
-            }),
-        };
-        for repair in repairs {
-            self.services.metrics.repaired(client, repair.as_str());
-        }
-    }
-
-    async fn make(
-        &self,
-        lists: Arc<Catalogue>,
-        tool: &Arc<Tool>,
-        params: RawObject,
-    ) -> (Option<Arc<str>>, Result<CallOutcome, Error>) {
-        let target = CallTarget {
-            provider: Arc::clone(self.provider),
-            lists,
-            tool: Some(Arc::clone(tool)),
-            method: "tools/call",
-        };
-        self.services.calls.call_as(self.request, target, params).await
-    }
-
-    async fn shaped(&self, account: Option<Arc<str>>, result: RawObject, notes: Vec<String>) -> Done {
-        let bytes: usize = result.iter().map(|(_, value)| value.get().len()).sum();
-        if bytes <= LARGE {
-            return self.answered(account, MetaAnswer::of_result(&result, notes));
-        }
-        // Status and accounts are known without its blocks.
-        let mut head = MetaAnswer::new(MetaAnswer::status_of(&result), "");
-        head.notes = notes;
-        self.complete(account, &mut head);
-        let outcome = head.outcome();
-        let (revision, id) = (self.request.revision(), self.request.peer().request_id.clone());
-        let shared = Arc::new((result, head));
-        let shape = move |shared: &(RawObject, MetaAnswer)| {
-            let (result, head) = shared;
-            head.clone().with_result(result).into_result(revision, &id)
-        };
-        let work = {
-            let (shared, shape) = (Arc::clone(&shared), shape.clone());
-            move || shape(&shared)
-        };
-        // It is there and has to be told, however busy it is here.
-        let holder = self.request.holder();
-        let workers = &self.services.workers;
-        let shaped = workers.run((&self.provider.id, &holder), SHAPING, work).await;
-        Done::Result(shaped.unwrap_or_else(|| shape(&shared)), outcome)
-    }
-
-    fn complete(&self, account: Option<Arc<str>>, answer: &mut MetaAnswer) {
-        if answer.accounts.is_empty() {
-            answer.accounts = self.services.accounts.accounts_of(self.request, self.provider);
-        }
-        answer.account = account;
-    }
-
-    fn answered(&self, account: Option<Arc<str>>, mut answer: MetaAnswer) -> Done {
-        self.complete(account, &mut answer);
-        let facts = self.request.facts();
-        if let Some(tool) = &answer.tool {
-            facts.set_tool(Some(tool));
-        }
-        if let Some(cause) = answer.cause.take() {
-            facts.set_cause(cause);
-        }
-        let outcome = answer.outcome();
-        let result = answer.into_result(self.request.revision(), &self.request.peer().request_id);
-        Done::Result(result, outcome)
-    }
-
-    /// For a client that is asked to connect, or for a model that reads why and can act on it.
-    fn failed(&self, account: Option<Arc<str>>, error: Error, tool: Option<&Tool>) -> Result<Done, Error> {
-        if self.services.accounts.is_asked(self.request, &error) {
-            return Err(error);
-        }
-        let (provider, error) = (self.provider, paced(error));
-        self.request.facts().fail(&error);
-        let writes = tool.is_none_or(|tool| !tool.is_read_only());
-        let mut answer = MetaAnswer::of_error(&error, (&provider.title, &provider.id), writes);
-        answer.is_of_schema = self.request.view() == View::Tool
-            && tool.is_some_and(|tool| tool.raw.get("outputSchema").is_some());
-        debug_assert_ne!(answer.status, AnswerStatus::Ok);
-        Ok(self.answered(account, answer))
-    }
-}
-
-fn lacks(plan: &MetaPlan, lists: &Catalogue) -> bool {
-    match plan {
-        MetaPlan::Answer(answer) => match answer.status {
-            AnswerStatus::UnknownTool => true,
-            AnswerStatus::Menu | AnswerStatus::NoMatch => lists.tools.is_empty(),
-            _ => false,
-        },
-        MetaPlan::Run { .. } => false,
-    }
-}
-
 /// A modern client must mirror the annotated arguments into headers, and truthfully.
 fn check_mirrored(request: &Request<'_>, tool: &Tool, params: &RawObject) -> Result<(), Error> {
     match request.peer().keys.headers() {
@@ -402,22 +92,4 @@ fn check_mirrored(request: &Request<'_>, tool: &Tool, params: &RawObject) -> Res
         }
         _ => Ok(()),
     }
-}
-
-fn inner_params(tool: &Tool, outer: &RawObject, arguments: Raw) -> RawObject {
-    let mut params = RawObject::new();
-    params.put("name", &*tool.upstream);
-    params.set("arguments", arguments);
-    for beside in ["_meta", "requestState", "inputResponses"] {
-        if let Some(value) = outer.get(beside) {
-            params.set(beside, value.to_owned());
-        }
-    }
-    params
-}
-
-/// What a client has to handle, not a model: a state that is none, an address to be opened.
-fn is_for_the_client(error: &Error) -> bool {
-    let url = error.rpc.as_ref().is_some_and(|fault| fault.code == URL_REQUIRED);
-    url || error.code == Code::InvalidParams
 }

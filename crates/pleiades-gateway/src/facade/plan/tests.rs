@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -5,6 +7,7 @@ use serde::Deserialize;
 use pleiades_core::telemetry::names;
 
 use super::*;
+use crate::facade::menu::{MAX_NAMES_BYTES, MENU_BYTES};
 use crate::facade::tests::{catalogue, provider};
 
 fn weather() -> Catalogue {

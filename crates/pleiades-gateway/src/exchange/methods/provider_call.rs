@@ -1,0 +1,84 @@
+//! A call of one provider's operation, in either view: made, answered, or failed in words.
+
+use std::sync::Arc;
+
+use crate::catalog::{Catalogue, Provider, Tool};
+use crate::exchange::call::{CallOutcome, CallTarget};
+use crate::exchange::fault::{URL_REQUIRED, paced};
+use crate::exchange::request::Request;
+use crate::exchange::{reply::Done, services::MethodServices};
+use crate::facade::answer::{AnswerStatus, MetaAnswer};
+use pleiades_core::error::{Code, Error};
+use pleiades_core::telemetry::View;
+use pleiades_mcp::RawObject;
+
+#[derive(Clone, Copy)]
+pub(super) struct ProviderCall<'a> {
+    pub(super) services: &'a MethodServices,
+    pub(super) request: &'a Request<'a>,
+    pub(super) provider: &'a Arc<Provider>,
+}
+
+impl ProviderCall<'_> {
+    pub(super) async fn make(
+        &self,
+        lists: Arc<Catalogue>,
+        tool: &Arc<Tool>,
+        params: RawObject,
+    ) -> (Option<Arc<str>>, Result<CallOutcome, Error>) {
+        let target = CallTarget {
+            provider: Arc::clone(self.provider),
+            lists,
+            tool: Some(Arc::clone(tool)),
+            method: "tools/call",
+        };
+        self.services.calls.call_as(self.request, target, params).await
+    }
+
+    pub(super) fn complete(&self, account: Option<Arc<str>>, answer: &mut MetaAnswer) {
+        if answer.accounts.is_empty() {
+            answer.accounts = self.services.accounts.accounts_of(self.request, self.provider);
+        }
+        answer.account = account;
+    }
+
+    pub(super) fn answered(&self, account: Option<Arc<str>>, mut answer: MetaAnswer) -> Done {
+        self.complete(account, &mut answer);
+        let facts = self.request.facts();
+        if let Some(tool) = &answer.tool {
+            facts.set_tool(Some(tool));
+        }
+        if let Some(cause) = answer.cause.take() {
+            facts.set_cause(cause);
+        }
+        let outcome = answer.outcome();
+        let result = answer.into_result(self.request.revision(), &self.request.peer().request_id);
+        Done::Result(result, outcome)
+    }
+
+    /// For a client that is asked to connect, or for a model that reads why and can act on it.
+    pub(super) fn failed(
+        &self,
+        account: Option<Arc<str>>,
+        error: Error,
+        tool: Option<&Tool>,
+    ) -> Result<Done, Error> {
+        if self.services.accounts.is_asked(self.request, &error) {
+            return Err(error);
+        }
+        let (provider, error) = (self.provider, paced(error));
+        self.request.facts().fail(&error);
+        let writes = tool.is_none_or(|tool| !tool.is_read_only());
+        let mut answer = MetaAnswer::of_error(&error, (&provider.title, &provider.id), writes);
+        answer.is_of_schema = self.request.view() == View::Tool
+            && tool.is_some_and(|tool| tool.raw.get("outputSchema").is_some());
+        debug_assert_ne!(answer.status, AnswerStatus::Ok);
+        Ok(self.answered(account, answer))
+    }
+}
+
+/// What a client has to handle, not a model: a state that is none, an address to be opened.
+pub(super) fn is_for_the_client(error: &Error) -> bool {
+    let url = error.rpc.as_ref().is_some_and(|fault| fault.code == URL_REQUIRED);
+    url || error.code == Code::InvalidParams
+}

@@ -38,6 +38,7 @@ pub fn holds(data: &[u8]) {
             assert_ne!(result["structuredContent"]["status"], "ok");
         }
         MetaPlan::Run { tool, arguments, .. } => ran(catalogue, rest, &tool, arguments.get()),
+        MetaPlan::Read(_) => {}
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::duplicate_keys;
 use super::name::{NameMatch, find};
+use super::options;
 use super::repairs::{Repair, Repairs};
 use crate::catalog::{Catalogue, Tool};
 use pleiades_mcp::RawObject;
@@ -41,6 +42,8 @@ pub(super) struct MetaCall {
     pub(super) arguments: Option<Object>,
     /// Whether there is a goal in words.
     pub(super) prompted: bool,
+    /// What stood in `options`, unread.
+    pub(super) options: Option<Value>,
     pub(super) repairs: Repairs,
 }
 
@@ -55,17 +58,19 @@ pub(super) struct Unreadable {
 pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, Unreadable> {
     let mut repairs = Repairs::default();
     let given = object_of(given).map_err(|why| Unreadable { why, tool: None })?;
-    let outer = unwrapped(index, given, &mut repairs);
+    let mut outer = unwrapped(index, given, &mut repairs);
     let prompted = outer
         .get("prompt")
         .and_then(Value::as_str)
         .is_some_and(|prompt| !prompt.trim().is_empty());
     let (named, word) = index.named(&outer);
+    let options = options_of(&named, &mut outer, &mut repairs);
     let NamedTool::Operation(tool) = &named else {
         return Ok(MetaCall {
             named,
             arguments: None,
             prompted,
+            options,
             repairs,
         });
     };
@@ -86,8 +91,21 @@ pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, 
         named,
         arguments,
         prompted,
+        options,
         repairs,
     })
+}
+
+/// `options`, and those of them that stood beside it.
+fn options_of(named: &NamedTool, outer: &mut Object, repairs: &mut Repairs) -> Option<Value> {
+    let tool = match named {
+        NamedTool::Operation(tool) => Some(tool),
+        NamedTool::Nothing | NamedTool::Unknown(_) => None,
+    };
+    let is_parameter = |name: &str| tool.is_some_and(|tool| parameters(tool).get(name).is_some());
+    let names_operation = !matches!(named, NamedTool::Nothing);
+    options::gather(outer, names_operation, is_parameter, repairs);
+    outer.remove("options")
 }
 
 /// The members of a call as values; the error is a sentence that names what cannot be one.

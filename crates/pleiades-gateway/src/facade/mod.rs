@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod definition;
 pub mod misfit;
+pub mod options;
 pub mod plan;
 pub mod repairs;
 

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use serde_json::{Map, Value, value::RawValue};
 
 use super::answer::{AnswerStatus, MetaAnswer};
+use super::coerce;
 use super::duplicate_keys::{self, JsonDefect};
 use super::envelope::{self, NamedTool, ToolIndex, Unreadable, printable};
 use super::explain::{invalid, schema};
 use super::faults::{self, ArgumentFault};
 use super::menu::{menu, unknown};
+use super::options::{self, CallOptions, ResultRequest};
+use super::repairs::{Repair, Repairs};
 use super::shape::declared;
-use super::{coerce, repairs::Repair};
 use crate::catalog::{Catalogue, Effort, Provider, Tool};
 use pleiades_core::error::{Code, Error};
 use pleiades_mcp::{Raw, RawObject, raw};
@@ -46,7 +48,11 @@ pub enum MetaPlan {
         notes: Vec<String>,
         /// The same by kind.
         repairs: Vec<Repair>,
+        /// What is asked for beside it: `select`, `full`, `fresh`, `dry_run`.
+        options: CallOptions,
     },
+    /// An earlier result is read; nothing runs.
+    Read(ResultRequest),
 }
 
 /// What a call of a provider's meta tool means; `arguments` are the meta tool's own.
@@ -203,6 +209,19 @@ fn fast_path(catalogue: &Catalogue, given: &RawObject, judge: Judge) -> Option<M
     if !given.iter().all(is_own) {
         return None;
     }
+    let options = CallOptions::well_formed(given.get("options"))?;
+    if options.result.is_some() {
+        let alone = given
+            .iter()
+            .all(|(key, _)| matches!(key, "options" | "accountId"));
+        let fits = alone && options.contradiction(false).is_none();
+        return options.into_reading().filter(|_| fits).map(MetaPlan::Read);
+    }
+    if options != CallOptions::default()
+        && (options.contradiction(true).is_some() || options::unavailable(&options).is_some())
+    {
+        return None;
+    }
     let tool = catalogue.tool(&given.text("tool")?)?;
     let arguments = given.get("arguments").filter(|raw| raw.get().starts_with('{'))?;
     let checked = arguments.get().len() <= MAX_CHECKED && judge != Judge::Provider;
@@ -214,6 +233,7 @@ fn fast_path(catalogue: &Catalogue, given: &RawObject, judge: Judge) -> Option<M
         arguments: arguments.to_owned(),
         notes: Vec::new(),
         repairs: Vec::new(),
+        options,
     })
 }
 
@@ -255,6 +275,16 @@ fn lenient_path(
         Err(unreadable) => return MetaPlan::Answer(unread(&unreadable)),
     };
     let mut repairs = call.repairs;
+    let names_operation = !matches!(call.named, NamedTool::Nothing);
+    let options = match wanted(call.options.as_ref(), names_operation, &mut repairs) {
+        Ok(options) if options.result.is_some() => {
+            return options
+                .into_reading()
+                .map_or_else(|| MetaPlan::Answer(menu(catalogue, false)), MetaPlan::Read);
+        }
+        Ok(options) => options,
+        Err(faults) => return MetaPlan::Answer(options::refused(&faults)),
+    };
     let tool = match call.named {
         NamedTool::Nothing => return MetaPlan::Answer(menu(catalogue, call.prompted)),
         NamedTool::Unknown(name) => {
@@ -279,7 +309,24 @@ fn lenient_path(
         arguments: raw::raw(&arguments),
         notes: repairs.notes,
         repairs: repairs.kinds,
+        options,
     }
+}
+
+/// What a call asks for beside its operation.
+fn wanted(
+    given: Option<&Value>,
+    names_operation: bool,
+    repairs: &mut Repairs,
+) -> Result<CallOptions, Vec<ArgumentFault>> {
+    let Some(given) = given else {
+        return Ok(CallOptions::default());
+    };
+    let options = CallOptions::read(given, repairs)?;
+    let fault = options
+        .contradiction(names_operation)
+        .or_else(|| options::unavailable(&options));
+    fault.map_or(Ok(options), |fault| Err(vec![fault]))
 }
 
 fn unread(unreadable: &Unreadable) -> MetaAnswer {

@@ -56,11 +56,13 @@ pub(super) async fn meta_call(
     };
     let (tool, arguments, notes) = match plan {
         MetaPlan::Answer(answer) => return Ok(call.answered(account, answer)),
+        MetaPlan::Read(_) => return Ok(call.answered(account, unknown_result())),
         MetaPlan::Run {
             tool,
             arguments,
             notes,
             repairs,
+            options: _,
         } => {
             call.count_repairs(params, &repairs);
             (tool, arguments, notes)
@@ -263,8 +265,16 @@ fn lacks(plan: &MetaPlan, lists: &Catalogue) -> bool {
             AnswerStatus::Menu | AnswerStatus::NoMatch => lists.tools.is_empty(),
             _ => false,
         },
-        MetaPlan::Run { .. } => false,
+        MetaPlan::Run { .. } | MetaPlan::Read(_) => false,
     }
+}
+
+/// No result is kept yet, so that none is known.
+fn unknown_result() -> MetaAnswer {
+    MetaAnswer::new(
+        AnswerStatus::InvalidArguments,
+        "Nothing was run: there is no result of this id, or it has expired. Make the call itself again.",
+    )
 }
 
 fn inner_params(tool: &Tool, outer: &RawObject, arguments: Raw) -> RawObject {

@@ -39,14 +39,14 @@ fn ran(call: Value) -> (String, Value, Vec<String>) {
             serde_json::from_str(arguments.get()).expect("JSON"),
             notes,
         ),
-        MetaPlan::Answer(answer) => panic!("not run: {}", answer.text),
+        other => panic!("not run: {other:?}"),
     }
 }
 
 fn answered(call: Value) -> MetaAnswer {
     match planned(&weather(), call) {
         MetaPlan::Answer(answer) => answer,
-        MetaPlan::Run { tool, .. } => panic!("{} ran", tool.name),
+        other => panic!("not answered: {other:?}"),
     }
 }
 
@@ -97,6 +97,7 @@ fn fault(row: &CallCase, plan: MetaPlan) -> Option<String> {
                 .then(|| format!("ran {} {arguments}", tool.name))
         }
         (MetaPlan::Run { tool, arguments, .. }, None) => Some(format!("ran {} {arguments}", tool.name)),
+        (MetaPlan::Read(read), _) => Some(format!("read {read:?}")),
         (MetaPlan::Answer(answer), _) if answer.status.as_str() != row.expect.outcome => {
             Some(format!("{}: {}", answer.status.as_str(), answer.text))
         }
@@ -361,4 +362,79 @@ fn the_single_tool_names_its_provider_apart_or_before_the_operation() {
         ran(json!({ "tool": "weather.get_forecast", "arguments": { "city": "Bern" } })).0,
         "get_forecast"
     );
+}
+
+#[test]
+fn options_ride_with_the_call_and_a_result_is_read_without_one() {
+    let call = json!({ "tool": "get_forecast", "arguments": { "city": "x" }, "options": { "fresh": true } });
+    let MetaPlan::Run { options, notes, .. } = planned(&weather(), call) else {
+        panic!("not run");
+    };
+    assert!(options.fresh && !options.full && notes.is_empty());
+    for call in [
+        json!({ "options": { "result": "r_x", "page": 2 } }),
+        json!({ "options": "{\"result\":\"r_x\",\"page\":\"2\"}" }),
+        json!({ "result": "r_x", "page": 2 }),
+        json!({ "tool": "", "arguments": {}, "prompt": "more", "options": { "result": "r_x", "page": 2 } }),
+        json!({ "tool": "use_weather", "arguments": { "options": { "result": "r_x", "page": 2 }, "prompt": "p" } }),
+    ] {
+        match planned(&weather(), call.clone()) {
+            MetaPlan::Read(read) => {
+                assert_eq!(
+                    (&*read.id, read.page.map(std::num::NonZeroU32::get)),
+                    ("r_x", Some(2)),
+                    "{call}"
+                );
+            }
+            other => panic!("{call}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_call_whose_options_do_not_fit_runs_nothing() {
+    for (options, mention) in [
+        (json!({ "fesh": true }), "did you mean `fresh`"),
+        (
+            json!({ "page": 2 }),
+            "options.page is a page of an earlier result",
+        ),
+        (
+            json!({ "result": "r_x" }),
+            "options.result reads an earlier result and runs nothing",
+        ),
+        (json!({ "calls": [{}] }), "options.calls is the whole call"),
+        (json!("nonsense"), "options: expected a JSON object"),
+        (json!({ "conversation": "c_x" }), "options.conversation continues"),
+    ] {
+        let arguments = json!({ "city": "x" });
+        let answer = answered(json!({ "tool": "get_forecast", "arguments": arguments, "options": options }));
+        assert_eq!(answer.status, AnswerStatus::InvalidArguments, "{options}");
+        assert!(
+            answer.text.starts_with("Nothing was run") && answer.text.contains(mention),
+            "{}",
+            answer.text
+        );
+        assert!(answer.cause.is_some(), "{options}");
+    }
+    let doubled = r#"{"tool":"get_forecast","arguments":{"city":"x"},"options":{"full":true,"full":false}}"#;
+    let MetaPlan::Answer(answer) = plan(
+        &provider("weather"),
+        &weather(),
+        &serde_json::from_str(doubled).unwrap(),
+    ) else {
+        panic!("run");
+    };
+    assert!(answer.text.contains("given twice"), "{}", answer.text);
+}
+
+#[test]
+fn a_dry_run_written_beside_the_call_never_becomes_an_argument() {
+    for name in ["dryRun", "dry_run"] {
+        let call = json!({ "tool": "set_alarm", "arguments": { "on": true }, name: true });
+        let MetaPlan::Answer(answer) = planned(&weather(), call) else {
+            panic!("run");
+        };
+        assert!(answer.text.contains("options.dry"), "{}", answer.text);
+    }
 }

@@ -15,6 +15,11 @@ pub struct Tools {
     pub allow: Globs,
     /// Globs over tool names; a tool must match none. Wins over `allow`.
     pub deny: Globs,
+    /// Globs over names of tools that only read, whatever the provider declares. A tool that no glob
+    /// names reads when it declares `readOnlyHint: true`, and writes otherwise.
+    pub reads: Globs,
+    /// Globs over names of tools that write, whatever the provider declares. Wins over `reads`.
+    pub writes: Globs,
     /// Whether definitions of tools are held against the approved ones. Only `off` is built yet.
     pub pin: Pin,
 }
@@ -38,6 +43,8 @@ impl Default for Tools {
         Self {
             allow: vec![Glob("*".to_owned())],
             deny: Vec::new(),
+            reads: Vec::new(),
+            writes: Vec::new(),
             pin: Pin::Off,
         }
     }

@@ -95,6 +95,10 @@ pub struct Facade {
     /// What is shown before an account is connected. Default: what `facade.exposure` of the settings
     /// says.
     pub exposure: Option<Exposure>,
+    /// How the one tool names its operations. Only `auto` is built yet.
+    pub names: OperationNames,
+    /// Whether operations that only read have a tool of their own. Only `off` is built yet.
+    pub split: Split,
     /// Other words for operations, by tool name, that a prompt may use. Default: none. Not built yet.
     pub aliases: BTreeMap<String, Vec<String>>,
     /// How long results are shaped. Default: unshaped. Not built yet.
@@ -114,6 +118,32 @@ pub enum Mode {
     Direct,
     /// `direct` when the provider is small, else `meta`. Not built yet.
     Auto,
+}
+
+/// How the one tool names its operations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationNames {
+    /// `enum` while the whole definition takes at most 1,300 tokens, else `groups`.
+    #[default]
+    Auto,
+    /// Every name, as the values that `tool` may have. Not built yet.
+    Enum,
+    /// What the operations are about and how many there are of each, in the description. Not built yet.
+    Groups,
+    /// Not at all: a prompt finds them. Not built yet.
+    Off,
+}
+
+/// Whether operations that only read have a tool of their own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// One tool for all.
+    #[default]
+    Off,
+    /// `use_{id}` for what only reads, `use_{id}_write` for the rest. Not built yet.
+    ReadWrite,
 }
 
 /// What is shown before an account is connected.

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 use wildmatch::WildMatch;
 
-use super::{FacadeConfig, RelayAccess, ToolRules, endpoint_digest::endpoint_digest};
+use super::{FacadeConfig, ReadRules, RelayAccess, ToolRules, endpoint_digest::endpoint_digest};
 use pleiades_core::limit::{BreakerRule, Per, Rate, Rules};
 use pleiades_core::secret::Secret;
 use pleiades_credential::connection::{GrantType, Pkce, ResourceParameter};
@@ -118,6 +118,10 @@ pub(super) fn sources(descriptor: &Descriptor) -> Vec<PathBuf> {
 fn facade(descriptor: &Descriptor, context: &CompileContext) -> FacadeConfig {
     FacadeConfig {
         soft: descriptor.facade.exposure.unwrap_or(context.exposure) == Exposure::Soft,
+        reads: ReadRules {
+            reads: globs(&descriptor.tools.reads),
+            writes: globs(&descriptor.tools.writes),
+        },
     }
 }
 

@@ -34,8 +34,6 @@ pub struct Catalogue {
     pub(crate) tools_failure: Option<Box<ListFailure>>,
     /// Smallest `ttlMs` the provider gave, 0 when it gave none.
     pub ttl_ms: u64,
-    /// Whether all tools declare that they change nothing; computed on first use.
-    pub reads_only: OnceLock<bool>,
     pub(crate) cost: Cost,
     /// Positions of resources, then templates, in the order of their URIs; made when one is looked for first.
     pub(crate) by_uri: OnceLock<Vec<u32>>,
@@ -81,15 +79,6 @@ impl Catalogue {
             self.by_name.extend(named);
         }
         self.tools = tools;
-        self.reads_only = OnceLock::new();
-    }
-
-    /// Whether there are tools and all say that they change nothing. Each list of the meta view asks,
-    /// and there may be thousands.
-    #[must_use]
-    pub(crate) fn reads_only(&self) -> bool {
-        let all = || !self.tools.is_empty() && self.tools.iter().all(|tool| tool.is_read_only());
-        *self.reads_only.get_or_init(all)
     }
 
     /// Whether a URI is that of a resource, or a template, as it is listed.
@@ -142,6 +131,7 @@ pub struct Tool {
     pub mirrored: Vec<(Vec<Box<str>>, Box<str>)>,
     /// What checks its arguments, once it was needed.
     pub checks: ValidatorSlot,
+    declares_read: bool,
 }
 
 impl Tool {
@@ -159,6 +149,7 @@ impl Tool {
             upstream: upstream.into(),
             alias,
             schema: raw.get("inputSchema").map_or_else(anything, RawValue::to_owned),
+            declares_read: declares_read(&raw),
             raw,
             mirrored: Vec::new(),
             checks: ValidatorSlot::default(),
@@ -176,14 +167,18 @@ impl Tool {
         these.len() == those.len() && same(these.iter().map(|it| &it.raw), those.iter().map(|it| &it.raw))
     }
 
-    /// Whether the provider declares that it changes nothing.
-    #[must_use]
-    pub(crate) fn is_read_only(&self) -> bool {
-        let annotations: Option<RawObject> = self.raw.read("annotations");
-        annotations
-            .and_then(|annotations| annotations.read("readOnlyHint"))
-            .unwrap_or(false)
+    /// Whether it declares that it changes nothing. Whether it counts as a read:
+    /// [`super::ReadRules::is_read`].
+    pub(super) const fn declares_read(&self) -> bool {
+        self.declares_read
     }
+}
+
+fn declares_read(tool: &RawObject) -> bool {
+    let annotations: Option<RawObject> = tool.read("annotations");
+    annotations
+        .and_then(|annotations| annotations.read("readOnlyHint"))
+        .unwrap_or(false)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -50,7 +50,7 @@ pub use load::DescriptorReader;
 pub use provider::{FacadeConfig, Provider, RelayAccess};
 pub use reload::{Reload, ReloadOutcome};
 pub use repair::MAX_URI;
-pub use rules::ToolRules;
+pub use rules::{ReadRules, ToolRules};
 pub use store::{Catalog, Config};
 
 /// State of a provider as `/providers` shows it.

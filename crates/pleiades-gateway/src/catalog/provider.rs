@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
-use super::{Live, State, ToolRules};
+use super::{Catalogue, Live, ReadRules, State, Tool, ToolRules};
 use pleiades_core::limit::{BreakerState, Gate};
 use pleiades_credential::ProviderAuth;
 use pleiades_upstream::Endpoint;
@@ -35,6 +35,18 @@ pub struct Provider {
 }
 
 impl Provider {
+    /// Whether a tool only reads; whatever is not known to read writes.
+    #[must_use]
+    pub fn is_read(&self, tool: &Tool) -> bool {
+        self.facade.reads.is_read(tool)
+    }
+
+    /// Whether there are tools and all only read.
+    #[must_use]
+    pub fn only_reads(&self, catalogue: &Catalogue) -> bool {
+        !catalogue.tools.is_empty() && catalogue.tools.iter().all(|tool| self.is_read(tool))
+    }
+
     /// State, its reason, and since when.
     ///
     /// `stale` goes before all others: the file and what runs differ, whatever the provider does.
@@ -70,6 +82,8 @@ impl Provider {
 pub struct FacadeConfig {
     /// `facade.exposure: soft`: who is not connected sees what somebody of the same tenant saw last.
     pub soft: bool,
+    /// Which tools only read.
+    pub reads: ReadRules,
 }
 
 /// Whether the relay may be used.

@@ -25,7 +25,7 @@ pub fn tool(provider: &Provider, catalogue: Option<&Catalogue>) -> RawObject {
         )),
     };
     let hints = Hints {
-        read_only: catalogue.is_some_and(Catalogue::reads_only),
+        read_only: catalogue.is_some_and(|catalogue| provider.only_reads(catalogue)),
         search: subject(provider),
     };
     let name = format!("use_{}", provider.id);
@@ -51,7 +51,7 @@ pub fn single(name: &str, providers: &[(&Provider, Option<&Catalogue>)]) -> RawO
     ));
     let read_only = providers
         .iter()
-        .all(|(_, catalogue)| catalogue.is_some_and(Catalogue::reads_only));
+        .all(|(provider, catalogue)| catalogue.is_some_and(|it| provider.only_reads(it)));
     let hints = Hints {
         read_only,
         search: subjects.join("; "),

@@ -298,7 +298,7 @@ fn lenient_path(
     let declared = declared(&tool);
     let faulty = |arguments: &Map<String, Value>| faults::faults(&tool, &declared, arguments);
     if !faulty(&arguments).is_empty() {
-        coerce::coerce(&declared, &mut arguments, tool.is_read_only(), &mut repairs);
+        coerce::coerce(&declared, &mut arguments, provider.is_read(&tool), &mut repairs);
         let faults = faulty(&arguments);
         if !faults.is_empty() {
             return MetaPlan::Answer(invalid(&tool, &declared, &faults, repairs.notes));

@@ -68,7 +68,7 @@ impl ProviderCall<'_> {
         }
         let (provider, error) = (self.provider, paced(error));
         self.request.facts().fail(&error);
-        let writes = tool.is_none_or(|tool| !tool.is_read_only());
+        let writes = tool.is_none_or(|tool| !provider.is_read(tool));
         let mut answer = MetaAnswer::of_error(&error, (&provider.title, &provider.id), writes);
         answer.is_of_schema = self.request.view() == View::Tool
             && tool.is_some_and(|tool| tool.raw.get("outputSchema").is_some());

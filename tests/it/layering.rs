@@ -31,7 +31,7 @@ const LEAVES: &[(&str, &[&str])] = &[
     (
         "crates/pleiades-core/src",
         &[
-            "backoff", "bounded", "limit", "random", "secret", "text", "time", "trust",
+            "backoff", "bounded", "limit", "random", "secret", "text", "time", "tokens", "trust", "tokens",
         ],
     ),
     ("crates/pleiades-credential/src", &["access"]),

@@ -89,15 +89,14 @@ pub(super) fn vault(
         // Not without a way to Vault; a store without a place refuses everything.
         settings::VaultSettings::Hashicorp(_) => File::new(None, RootKey::beside(Path::new(""))),
     };
-    let vault: Arc<dyn Vault> = match hashicorp {
-        Some(vault) => Arc::<HashicorpVault>::clone(vault),
-        None => {
-            let file = file();
-            report_vault(&file, metrics);
-            Arc::new(file)
-        }
-    };
-    Arc::new(MeasuredVault::new(vault, Arc::clone(metrics)))
+    if let Some(vault) = hashicorp {
+        let vault = Arc::<HashicorpVault>::clone(vault);
+        return Arc::new(MeasuredVault::new(vault, Arc::clone(metrics)));
+    }
+    let file = Arc::new(file());
+    let measured = MeasuredVault::new(Arc::<File>::clone(&file), Arc::clone(metrics));
+    report_vault(&file, &measured);
+    Arc::new(measured)
 }
 
 /// Makes the requests that accounts need for a user who does not exist: a wrong mount, namespace or
@@ -111,32 +110,42 @@ pub(super) async fn check_vault(vault: Arc<dyn Vault>) {
 }
 
 /// Why the embedded store of the settings does not open, if it is there and does not.
-pub(crate) fn vault_fault(settings: &Settings) -> Option<String> {
+pub(crate) fn vault_fault(settings: &Settings) -> Option<vault::Fault> {
     let settings::VaultSettings::File(file) = &settings.vault else {
         return None;
     };
     let examined = File::new(vault_file(file), key_of(file)).examine();
-    examined.err().map(|fault| fault.message)
+    examined.err()
 }
 
 /// Logs at the start what the first call that needs the store would fail with.
-fn report_vault(file: &File, metrics: &Metrics) {
+fn report_vault(file: &File, measured: &MeasuredVault) {
     match file.examine() {
-        Ok(false) => {}
+        Ok(false) => {
+            if let Err(fault) = file.check_writable() {
+                report_fault(&fault, measured, UNWRITABLE);
+            }
+        }
         Ok(true) => tracing::error!(
             outcome = "short_key",
             "the vault is under a key of fewer than 32 bytes, which whoever has the file can find: \
              put it under another with `pleiades vault rekey`"
         ),
-        Err(fault) => {
-            metrics.vault("read", fault.kind.as_str(), fault.kind.is_up());
-            tracing::error!(
-                outcome = fault.kind.as_str(),
-                error = &fault as &dyn std::error::Error,
-                "the credential store cannot be opened: no account serves"
-            );
-        }
+        Err(fault) => report_fault(&fault, measured, UNOPENED),
     }
+}
+
+const UNWRITABLE: &str = "the credential store cannot be written: no account can be connected or renewed";
+const UNOPENED: &str = "the credential store cannot be opened: no account serves";
+
+fn report_fault(fault: &vault::Fault, measured: &MeasuredVault, what: &str) {
+    measured.note(fault);
+    tracing::error!(
+        outcome = fault.kind.as_str(),
+        error = fault as &dyn std::error::Error,
+        cure = fault.cure.as_deref(),
+        "{what}"
+    );
 }
 
 /// Path of the embedded store; `None` without a configured path and a home folder.

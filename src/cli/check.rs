@@ -190,7 +190,7 @@ fn installation(config: Option<&Path>, options: &Options, found: &mut CheckResul
             .file
             .clone()
             .unwrap_or_else(|| PathBuf::from("pleiades.yaml"));
-        insert(found, no_vault(file, why));
+        insert(found, no_vault(file, &why));
     }
     if let Some(file) = loaded.file.as_ref().filter(|_| options.online) {
         for fault in online::settings(&loaded.settings, file) {
@@ -308,14 +308,14 @@ fn is_unparsed(fault: &Fault) -> bool {
     fault.is_fatal() && fault.field == "syntax"
 }
 
-fn no_vault(file: PathBuf, why: String) -> Fault {
+fn no_vault(file: PathBuf, why: &pleiades_credential::vault::Fault) -> Fault {
     Fault {
         file,
         line: 1,
         column: 1,
         field: "vault".to_owned(),
-        message: why,
-        cure: Some("name the file and the key that it is under in `vault.file`".to_owned()),
+        message: why.message.clone(),
+        cure: why.cure.clone(),
         severity: Severity::Fault,
     }
 }

@@ -37,6 +37,9 @@ pub(super) fn run(global: &Global, choice: &ProviderChoice, refresh: bool) -> Re
     let (settings, running) = super::beside_gateway(global)?;
     let report = running.and_then(|gateway| ProviderReport::ask(&gateway, provider));
     let app = super::build(settings, LoadScope::Login(provider.to_owned()))?;
+    if !refresh {
+        app.services().exchange.accounts.manager.report_only();
+    }
     let world = app.world().clone();
     let source = DescriptorSource::find(&app.settings().providers, provider, &world);
     let login = LoginOptions {

@@ -331,6 +331,213 @@ async fn a_vault_that_a_gateway_uses_is_not_put_under_another_key() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("vault.file.key"));
 }
 
+/// A provider whose users connect accounts; nobody has.
+fn with_accounts(folder: &Path) {
+    let providers = folder.join("providers.d");
+    std::fs::create_dir_all(&providers).unwrap();
+    let descriptor = json!({
+        "id": "mail", "upstream": { "url": format!("http://127.0.0.1:{}/mcp", free_port()), "private": true },
+        "auth": { "oauth": {
+            "client_id": "a", "authorization_endpoint": format!("http://127.0.0.1:{}/a", free_port()),
+            "token_endpoint": format!("http://127.0.0.1:{}/t", free_port()),
+        } },
+    });
+    std::fs::write(providers.join("mail.yaml"), descriptor.to_string()).unwrap();
+}
+
+/// What `/providers` says of the provider above.
+async fn state(serving: &Serving) -> Value {
+    let report = body(
+        http()
+            .get(format!("{}/providers", serving.1))
+            .send()
+            .await
+            .unwrap(),
+    )
+    .await;
+    report["providers"][0].clone()
+}
+
+/// The line of the log that says that the store does not serve.
+fn store_line(folder: &Path, words: &str) -> String {
+    let log = std::fs::read_to_string(folder.join("log")).unwrap();
+    let line = log
+        .lines()
+        .find(|line| line.contains(words) && line.to_lowercase().contains("error"));
+    line.unwrap_or_else(|| panic!("{words}: {log}")).to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_alerts_watch_is_at_0_in_the_first_scrape_of_a_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    with_accounts(folder.path());
+    let serving = Serving::start(folder.path(), "{}\n".trim_start_matches("{}"), |_| {}).await;
+    let page = serving.metrics().await;
+    for series in [
+        r#"pleiades_reload_total{outcome="refused"}"#,
+        r#"pleiades_vault_requests_total{operation="read",outcome="denied"}"#,
+        r#"pleiades_token_refresh_total{outcome="refused",provider="mail"}"#,
+        r#"pleiades_token_refresh_total{outcome="interrupted",provider="mail"}"#,
+        r#"pleiades_calls_total{outcome="internal",provider="mail",view="meta"}"#,
+        r#"pleiades_calls_total{outcome="internal",provider="-",view="meta"}"#,
+    ] {
+        assert!(page.contains(&format!("{series} 0\n")), "{series} in {page}");
+    }
+    assert!(!page.contains("pleiades_tools{"), "nobody has listed any: {page}");
+    assert_eq!(state(&serving).await["state"], "needs_auth");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_cannot_be_made_is_an_error_at_the_start_and_no_reason_to_connect() {
+    let folder = tempfile::tempdir().unwrap();
+    with_accounts(folder.path());
+    // Below a file there is nothing, for root neither.
+    std::fs::write(folder.path().join("blocked"), "").unwrap();
+    let settings = format!(
+        "vault: {{ file: {{ path: blocked/below/vault, key: \"{}\" }} }}\n",
+        KEYS[0]
+    );
+    let serving = Serving::start(folder.path(), &settings, |_| {}).await;
+    let line = store_line(folder.path(), "credential store cannot be");
+    assert!(
+        line.contains("Not a directory") && line.contains("vault.file.path"),
+        "{line}"
+    );
+    assert!(serving.metrics().await.contains("pleiades_vault_up 0\n"));
+    let state = state(&serving).await;
+    assert_eq!(state["state"], "degraded", "{state}");
+    assert!(
+        state["reason"].as_str().unwrap().contains("credential store"),
+        "{state}"
+    );
+    drop(serving);
+    let doctor = command(folder.path(), &["--json", "doctor", "mail"])
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let steps = report["steps"].as_array().unwrap();
+    let vault = steps.iter().find(|step| step["name"] == "vault").unwrap();
+    assert!(
+        vault["detail"].as_str().unwrap().contains("Not a directory"),
+        "{vault}"
+    );
+    let cure = vault["cure"].as_str().unwrap();
+    assert!(
+        cure.contains("vault.file.path") && !cure.contains("role"),
+        "{cure}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_cannot_be_written_is_said_at_the_start_and_answers_unavailable() {
+    let folder = tempfile::tempdir().unwrap();
+    with_accounts(folder.path());
+    let kept = folder.path().join("kept");
+    std::fs::create_dir(&kept).unwrap();
+    std::fs::set_permissions(&kept, std::fs::Permissions::from_mode(0o555)).unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let settings = format!(
+        "vault: {{ file: {{ path: kept/vault, key: \"{}\" }} }}\n",
+        KEYS[0]
+    );
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    chown(&data, Some(NOBODY), Some(NOBODY)).ok();
+    let is_root = rustix::process::geteuid().is_root();
+    let serving = Serving::start(folder.path(), &settings, |serve| {
+        if is_root {
+            serve.uid(NOBODY).gid(NOBODY);
+        }
+    })
+    .await;
+    let line = store_line(folder.path(), "credential store cannot be written");
+    assert!(
+        line.contains("Permission denied") && line.contains("vault.file.path"),
+        "{line}"
+    );
+    assert!(serving.metrics().await.contains("pleiades_vault_up 0\n"));
+    let settings = std::fs::read_to_string(folder.path().join("pleiades.yaml")).unwrap();
+    let listen = settings.lines().next().unwrap().replace("listen: ", "http://");
+    let call = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": { "name": "mail", "arguments": { "action": "call", "tool": "send", "arguments": {} }, "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": { "name": "t", "version": "0" },
+            "io.modelcontextprotocol/clientCapabilities": {},
+        } },
+    });
+    let asked = http()
+        .post(format!("{listen}/mcp"))
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "tools/call")
+        .header("mcp-name", "mail");
+    let answer = asked
+        .body(call.to_string())
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(
+        answer.contains("credential_store") && !answer.contains("/connect/"),
+        "{answer}"
+    );
+    assert!(
+        !answer.contains("retry_after"),
+        "only the operator can mend it: {answer}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_open_is_mended_as_the_cure_says() {
+    let folder = tempfile::tempdir().unwrap();
+    with_accounts(folder.path());
+    let path = folder.path().join("vault");
+    fill(&File::new(Some(path.clone()), RootKey::beside(&path)), 1).await;
+    let key = path.with_extension("key");
+    let settings = format!("vault: {{ file: {{ path: \"{}\" }} }}\n", path.display());
+    std::fs::write(folder.path().join("pleiades.yaml"), &settings).unwrap();
+    let cure = || {
+        let checked = command(folder.path(), &["--json", "check", "--online"])
+            .output()
+            .unwrap();
+        let out = String::from_utf8(checked.stdout).unwrap();
+        let faults: Vec<Value> = out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let fault = faults.iter().find(|fault| fault["field"] == "vault");
+        fault.unwrap_or_else(|| panic!("{out}"))["cure"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(cure(), format!("run `chmod 600 {}`", key.display()));
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::rename(&key, folder.path().join("lost")).unwrap();
+    assert!(cure().contains(&format!("put the key file {} back", key.display())));
+    let serving = Serving::start(folder.path(), &settings, |_| {}).await;
+    let line = store_line(folder.path(), "cannot be opened");
+    assert!(line.contains("put the key file"), "{line}");
+    assert!(
+        state(&serving).await["reason"]
+            .as_str()
+            .unwrap()
+            .contains("cannot be opened")
+    );
+    drop(serving);
+    std::fs::rename(folder.path().join("lost"), &key).unwrap();
+    // What a newer release has made.
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[60..64].copy_from_slice(&9_u32.to_be_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    assert!(cure().contains("run the newer release"), "{}", cure());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_key_is_said_at_the_start_in_one_line() {
     let folder = tempfile::tempdir().unwrap();

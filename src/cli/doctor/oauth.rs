@@ -488,15 +488,26 @@ impl LoginCheck<'_> {
                 format!("run `{program} accounts default {id} ACCOUNT` with one of these")
             }
             GrantError::Unavailable { .. } => "look at the store".to_owned(),
+            GrantError::Waiting { .. } if !self.options.refresh => {
+                format!(
+                    "a gateway that runs renews it by itself; `{program} doctor {id} --refresh` does so now"
+                )
+            }
             GrantError::Waiting { .. } => {
                 "see that the authorization server is reached from here: it is asked again by itself"
                     .to_owned()
             }
         };
         let error = refused.error(self.connection, "as `accountId`");
+        let detail = match refused {
+            GrantError::Waiting { cause: None, .. } if !self.options.refresh => {
+                format!("{who}: the access token has ended, and nothing is renewed here")
+            }
+            _ => format!("{who}: {error}"),
+        };
         StepFailure {
             code: Some(error.code),
-            detail: format!("{who}: {error}"),
+            detail,
             cure,
             lines,
         }
@@ -714,7 +725,7 @@ const fn cure(kind: OAuthErrorKind) -> &'static str {
 
 /// A fault of the store and its cure.
 fn stored(fault: Fault) -> StepFailure {
-    let cure = match fault.kind {
+    let of_kind = match fault.kind {
         vault::Kind::Unreachable => {
             "look whether `vault.hashicorp.address`, or the file's folder, is reached from here"
         }
@@ -731,9 +742,8 @@ fn stored(fault: Fault) -> StepFailure {
             "look at mount and prefix: the mount must be of version 2 of the key-value engine"
         }
     };
-    StepFailure::new(
-        Code::CredentialStore,
-        format!("the credential store: {fault}"),
-        cure,
-    )
+    // The embedded store knows what mends it; the words of kinds are for Vault.
+    let cure = fault.cure.clone().unwrap_or_else(|| of_kind.to_owned());
+    let detail = format!("the credential store: {}", fault.in_full());
+    StepFailure::new(Code::CredentialStore, detail, cure)
 }

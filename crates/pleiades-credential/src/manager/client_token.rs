@@ -16,7 +16,7 @@ use super::{CredentialManager, records::STORE_WITHIN, renewal::upgrade};
 use crate::connection::{Connection, ResourceParameter};
 use crate::oauth::{self, OAuthError, OAuthErrorKind, TokenResponse};
 use crate::signature::ClientCredentialsTokens;
-use crate::{clock::millis, pinned, record::AccountState, refresh::back_off};
+use crate::{clock::millis, pinned, record::AccountState, refresh::back_off, vault::Kind};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::secret::Secret;
 use pleiades_core::signature::{CredentialSource, Signature, SignedHeaders, sensitive};
@@ -85,6 +85,10 @@ impl ClientCredentialsTokens for Arc<CredentialManager> {
         let token = tokens.entry(fingerprint(connection)).or_insert_with(made);
         let source = ClientTokenSource(Arc::clone(token));
         Arc::new(Signature::renewed(Arc::new(source), None))
+    }
+
+    fn store_trouble(&self) -> Option<Kind> {
+        self.parts.vault.trouble()
     }
 
     fn accounts(&self, connection: &str) -> Vec<(AccountState, usize)> {

@@ -157,7 +157,7 @@ impl CredentialManager {
             Ok(Err(fault)) => Err(unavailable(&fault)),
             Err(_) => Err(GrantError::Unavailable {
                 store: Kind::Unreachable,
-                retry_after: SOON,
+                retry_after: Some(SOON),
                 cause: Some("the credential store did not answer in time".to_owned()),
             }),
         }
@@ -271,7 +271,9 @@ fn select<'a>(
 fn unavailable(fault: &Fault) -> GrantError {
     GrantError::Unavailable {
         store: fault.kind,
-        retry_after: fault.retry_after.unwrap_or(SOON),
+        retry_after: fault
+            .retry_after
+            .or_else(|| fault.kind.may_pass().then_some(SOON)),
         cause: Some(fault.in_full()),
     }
 }

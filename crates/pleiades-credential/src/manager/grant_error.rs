@@ -51,8 +51,8 @@ pub enum GrantError {
     Unavailable {
         /// The kind of fault.
         store: Kind,
-        /// When to try again.
-        retry_after: Duration,
+        /// When to try again; `None`: when whoever runs the gateway has mended it.
+        retry_after: Option<Duration>,
         /// What the store says, for the operator.
         cause: Option<String>,
     },
@@ -170,16 +170,16 @@ impl GrantError {
                 store,
                 retry_after,
                 cause,
-            } => Error::new(
-                Code::CredentialStore,
-                format!("{}; nothing was run", store.caller_message()),
-            )
-            .retry_after(*retry_after)
-            .because(
-                cause
-                    .clone()
-                    .unwrap_or_else(|| format!("the credential store is {}", store.as_str())),
-            ),
+            } => {
+                let message = format!("{}; nothing was run", store.caller_message());
+                let cause = cause.clone();
+                let cause = cause.unwrap_or_else(|| format!("the credential store is {}", store.as_str()));
+                let error = Error::new(Code::CredentialStore, message).because(cause);
+                match retry_after {
+                    Some(after) => error.retry_after(*after),
+                    None => error,
+                }
+            }
             Self::Waiting { retry_after, cause } => {
                 let message = match cause {
                     Some(cause) => format!(

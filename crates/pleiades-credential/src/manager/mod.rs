@@ -21,6 +21,7 @@ mod sweep;
 #[cfg(test)]
 pub(super) mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -135,6 +136,8 @@ pub struct CredentialManager {
     /// Work that must not be cut: redemptions, changes.
     work: TaskTracker,
     closing: CancellationToken,
+    /// Whether accounts are looked at alone: nothing is renewed unless it is forced.
+    reports_only: AtomicBool,
 }
 
 impl CredentialManager {
@@ -158,6 +161,7 @@ impl CredentialManager {
             background: Semaphore::new(IN_BACKGROUND),
             work: TaskTracker::new(),
             closing: CancellationToken::new(),
+            reports_only: AtomicBool::new(false),
         })
     }
 
@@ -185,6 +189,16 @@ impl CredentialManager {
         self.closing.cancel();
         self.work.close();
         self.work.wait().await;
+    }
+
+    /// From now on accounts are looked at alone: none is renewed because it is due or refused, and no attempt
+    /// is counted. A forced [`refresh`](Self::refresh) renews one all the same.
+    pub fn report_only(&self) {
+        self.reports_only.store(true, Relaxed);
+    }
+
+    fn only_reports(&self) -> bool {
+        self.reports_only.load(Relaxed)
     }
 
     /// Where records are.

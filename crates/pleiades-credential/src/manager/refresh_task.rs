@@ -76,6 +76,9 @@ impl CredentialManager {
         connection: &Arc<Connection>,
         trigger: RefreshTrigger,
     ) -> FinalState {
+        if self.only_reports() && !matches!(trigger, RefreshTrigger::Forced) {
+            return FinalState::Stopped;
+        }
         loop {
             let (mut in_flight, joined) = self.join_or_start(slot, connection, &trigger);
             let outcome = match in_flight.wait_for(|it| *it != InFlightState::On).await.as_deref() {

@@ -40,11 +40,14 @@ pub(super) async fn renew_within(
                 .and_then(|(_, cause)| cause);
             Err(waiting(after.map_or(SOON, Duration::from_millis), cause))
         }
-        FinalState::StoreDown => Err(GrantError::Unavailable {
-            store: slot.store_fault.lock().unwrap_or(Kind::Unreachable),
-            retry_after: SOON,
-            cause: None,
-        }),
+        FinalState::StoreDown => {
+            let store = slot.store_fault.lock().unwrap_or(Kind::Unreachable);
+            Err(GrantError::Unavailable {
+                store,
+                retry_after: store.may_pass().then_some(SOON),
+                cause: None,
+            })
+        }
         FinalState::Stopped => Err(waiting(SOON, None)),
     }
 }

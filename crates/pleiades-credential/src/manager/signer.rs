@@ -145,6 +145,10 @@ impl CredentialSource for AccountSigner {
             let message = "the provider refuses a credential that was renewed a moment ago";
             return Err(Error::new(Code::UpstreamAuth, message));
         }
+        if manager.only_reports() {
+            let message = "the provider refuses the access token, and nothing is renewed here";
+            return Err(Error::new(Code::UpstreamAuth, message));
+        }
         seen.mark_refused();
         let signed = self.wait(seen.trigger()).await?;
         *self.slot.renewed_after_401.lock() = Some((Arc::clone(&self.grant), signed.seq, now));

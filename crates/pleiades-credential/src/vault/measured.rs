@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use super::{Fault, Hint, Kind, Path, Stored, Vault, Wrote};
 use pleiades_core::{secret::Secret, telemetry::Metrics};
@@ -12,13 +13,26 @@ use pleiades_core::{secret::Secret, telemetry::Metrics};
 pub struct MeasuredVault {
     vault: Arc<dyn Vault>,
     metrics: Arc<Metrics>,
+    /// What the last request failed with, where the store was not there to answer it.
+    trouble: Mutex<Option<Kind>>,
 }
 
 impl MeasuredVault {
     /// The same store, measured.
     #[must_use]
     pub fn new(vault: Arc<dyn Vault>, metrics: Arc<Metrics>) -> Self {
-        Self { vault, metrics }
+        Self {
+            vault,
+            metrics,
+            trouble: Mutex::default(),
+        }
+    }
+
+    /// Counts a fault that was found before the first request.
+    pub fn note(&self, fault: &Fault) {
+        self.metrics
+            .vault("read", fault.kind.as_str(), fault.kind.is_up());
+        *self.trouble.lock() = Some(fault.kind).filter(|kind| !kind.is_up());
     }
 
     fn count<T>(&self, operation: &str, done: Result<T, Fault>) -> Result<T, Fault> {
@@ -28,6 +42,8 @@ impl MeasuredVault {
         };
         let is_up = done.as_ref().err().is_none_or(|fault| fault.kind.is_up());
         self.metrics.vault(operation, outcome, is_up);
+        let kind = done.as_ref().err().map(|fault| fault.kind);
+        *self.trouble.lock() = kind.filter(|kind| !kind.is_up());
         done
     }
 }
@@ -74,6 +90,10 @@ impl Vault for MeasuredVault {
 
     async fn hint(&self, path: &Path) -> Result<Option<Hint>, Fault> {
         self.count("hint", self.vault.hint(path).await)
+    }
+
+    fn trouble(&self) -> Option<Kind> {
+        *self.trouble.lock()
     }
 }
 

@@ -113,6 +113,11 @@ pub trait Vault: Send + Sync + fmt::Debug {
 
     /// The hint of an entry.
     async fn hint(&self, path: &Path) -> Result<Option<Hint>, Fault>;
+
+    /// Why the last request was not answered, where it was not and the store keeps that in mind.
+    fn trouble(&self) -> Option<Kind> {
+        None
+    }
 }
 
 /// Why a vault failed to do something.
@@ -123,6 +128,8 @@ pub struct Fault {
     pub kind: Kind,
     /// One sentence for the operator: lowercase, no full stop, no secret.
     pub message: String,
+    /// What mends it, where the store knows that; one imperative sentence, no full stop.
+    pub cure: Option<String>,
     /// When trying again may help.
     pub retry_after: Option<Duration>,
     /// The cause, for the log.
@@ -170,6 +177,15 @@ impl Kind {
         }
     }
 
+    /// Whether trying again may help; else somebody has to mend it first.
+    #[must_use]
+    pub const fn may_pass(self) -> bool {
+        match self {
+            Self::Unreachable | Self::Sealed | Self::Throttled | Self::Failed => true,
+            Self::Redirected | Self::Denied | Self::Unopened | Self::Corrupt | Self::Refused => false,
+        }
+    }
+
     /// The sentence for callers; the fault itself is for the operator, in the log.
     #[must_use]
     pub const fn caller_message(self) -> &'static str {
@@ -193,6 +209,7 @@ impl Fault {
         Self {
             kind,
             message: message.into(),
+            cure: None,
             retry_after: None,
             source: None,
         }
@@ -210,6 +227,13 @@ impl Fault {
             Some(cause) => format!("{}: {cause}", self.message),
             None => self.message.clone(),
         }
+    }
+
+    /// Adds what mends it.
+    #[must_use]
+    pub fn cured(mut self, cure: impl Into<String>) -> Self {
+        self.cure = Some(cure.into());
+        self
     }
 
     /// Adds the cause.

@@ -113,7 +113,11 @@ fn with_accounts(
     let reason = match (any, good) {
         (_, true) => return (State::Ready, reason.filter(|_| state == State::Ready)),
         (true, false) => "no connected account works any more: each has to be connected again",
-        (false, false) => "nobody has connected an account yet",
+        (false, false) => match tokens.store_trouble() {
+            // Nobody knows who has connected what.
+            Some(trouble) => return (State::Degraded, Some(trouble.caller_message().to_owned())),
+            None => "nobody has connected an account yet",
+        },
     };
     (State::NeedsAuth, Some(reason.to_owned()))
 }

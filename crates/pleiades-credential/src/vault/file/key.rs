@@ -11,6 +11,7 @@ use rustix::process::geteuid;
 
 use pleiades_core::random;
 use pleiades_core::secret::{KEY_CURE, SHORT_KEY, Secret};
+use pleiades_core::text::shell_word;
 
 /// Length of a key that is made, in bytes.
 const KEY_BYTES: usize = 32;
@@ -132,6 +133,24 @@ fn check_folder(file: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What mends a file whose mode, owner or folder is the reason that it is refused.
+pub(super) fn private_cure(file: &Path) -> Option<String> {
+    let found = fs::metadata(file).ok()?;
+    let name = |file: &Path| shell_word(&file.display().to_string());
+    if !found.is_file() {
+        return None;
+    }
+    if !is_ours(found.uid(), geteuid().as_raw()) {
+        let (user, file) = (geteuid().as_raw(), name(file));
+        return Some(format!("run `chown {user} {file}` as its owner or root"));
+    }
+    if found.permissions().mode() & 0o077 != 0 {
+        return Some(format!("run `chmod 600 {}`", name(file)));
+    }
+    check_folder(file).err()?;
+    Some(format!("run `chmod o-w {}`", name(folder(file))))
 }
 
 /// Whether a file of this owner was put there by whom we run as, or by root.

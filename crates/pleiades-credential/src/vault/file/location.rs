@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::{os::unix::fs::OpenOptionsExt, time::Instant};
 
 use parking_lot::Mutex;
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
 use super::cipher::Cipher;
 use super::key::{self, RootKey, check_private, folder, make_folder, sync_folder};
 use super::table::{Inode, Table};
-use super::trouble::{rekeying, used};
+use super::trouble::{WRITABLE, rekeying, used};
 use crate::vault::{Fault, Kind};
 use pleiades_core::secret::{KEY_CURE, SHORT_KEY, Secret};
 
@@ -40,6 +42,8 @@ impl Location {
     pub(super) fn open(&self, make: bool, until: Instant) -> Result<Option<Table>, Fault> {
         let is_there = self.inode()?.is_some();
         if !is_there && !make {
+            // Nobody is sent to connect an account that could not be kept.
+            self.check_writable()?;
             return Ok(None);
         }
         let path = self.path()?;
@@ -167,7 +171,37 @@ impl Location {
             RootKey::KeyFile(file) => format!("the key file {}", file.display()),
         };
         let message = format!("the vault cannot be opened: {what} cannot be used: {cause}");
-        Fault::new(Kind::Unopened, message)
+        let cure = match &self.root {
+            RootKey::Given(_) => format!("{KEY_CURE}, and give it as `vault.file.key`"),
+            RootKey::KeyFile(file) => key::private_cure(file).unwrap_or_else(|| match cause.kind() {
+                ErrorKind::NotFound => format!(
+                    "put the key file {} back, or give the vault's key as `vault.file.key`",
+                    file.display()
+                ),
+                ErrorKind::PermissionDenied => WRITABLE.to_owned(),
+                _ => {
+                    "give the key that the vault is under, in its key file or as `vault.file.key`".to_owned()
+                }
+            }),
+        };
+        Fault::new(Kind::Unopened, message).cured(cure)
+    }
+
+    /// Refuses a place where nothing can be written: the file, where there is one, and its folder, or the one
+    /// that this would be made in. Makes nothing.
+    pub(super) fn check_writable(&self) -> Result<(), Fault> {
+        let path = self.path()?;
+        if self.inode()?.is_some() {
+            access(path, Access::WRITE_OK).map_err(|cause| unwritable(path, cause.into()))?;
+        }
+        let mut above = folder(path);
+        loop {
+            match access(above, Access::WRITE_OK | Access::EXEC_OK) {
+                Ok(()) => return Ok(()),
+                Err(cause) if cause == Errno::NOENT && above != folder(above) => above = folder(above),
+                Err(cause) => return Err(unwritable(path, cause.into())),
+            }
+        }
     }
 }
 
@@ -191,5 +225,11 @@ fn create(path: &Path) -> io::Result<()> {
 
 fn unusable(path: &Path, cause: io::Error) -> Fault {
     let message = format!("the vault {} cannot be opened: {cause}", path.display());
-    Fault::new(Kind::Unopened, message).because(cause)
+    let cure = key::private_cure(path).unwrap_or_else(|| WRITABLE.to_owned());
+    Fault::new(Kind::Unopened, message).cured(cure).because(cause)
+}
+
+fn unwritable(path: &Path, cause: io::Error) -> Fault {
+    let message = format!("the vault {} cannot be written: {cause}", path.display());
+    Fault::new(Kind::Unopened, message).cured(WRITABLE).because(cause)
 }

@@ -67,6 +67,18 @@ impl File {
         Ok(table.is_some() && self.location.root.is_short())
     }
 
+    /// Whether an account could be kept: the file, or the folder that it would be made in, can be written.
+    /// Makes nothing.
+    ///
+    /// # Errors
+    /// [`Fault`] when it cannot.
+    pub fn check_writable(&self) -> Result<(), Fault> {
+        match self.location.has_path() {
+            true => self.location.check_writable(),
+            false => Ok(()),
+        }
+    }
+
     /// Takes the vault for this one alone, for as long as it lives.
     ///
     /// # Errors
@@ -147,7 +159,15 @@ impl Vault for File {
 
     async fn list(&self, folder: &Path) -> Result<Vec<String>, Fault> {
         let folder = folder.clone();
-        let names = self.run(Absent::Leave, move |table| table.list(folder.segments()));
+        let location = Arc::clone(&self.location);
+        let names = self.run(Absent::Leave, move |table| {
+            let names = table.list(folder.segments())?;
+            if names.is_empty() {
+                // Nobody is sent to connect an account that could not be kept.
+                location.check_writable()?;
+            }
+            Ok(names)
+        });
         names.await.map(Option::unwrap_or_default)
     }
 

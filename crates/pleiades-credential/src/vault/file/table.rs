@@ -109,12 +109,14 @@ impl Table {
                 let message = format!(
                     "the vault file has format {newer}, which only a newer release reads: update this one"
                 );
-                Err(Fault::new(Kind::Refused, message))
+                let cure = "run the newer release: this gateway is older than its vault";
+                Err(Fault::new(Kind::Unopened, message).cured(cure))
             }
             _ => {
                 let message =
                     "the vault file is a database of something else: name another as `vault.file.path`";
-                Err(Fault::new(Kind::Refused, message))
+                let cure = "name another file as `vault.file.path`";
+                Err(Fault::new(Kind::Unopened, message).cured(cure))
             }
         }
     }
@@ -154,6 +156,10 @@ impl Table {
                  the new one after `pleiades vault rekey`, or move the file away to begin with an empty one",
                 path.display()
             ),
+        )
+        .cured(
+            "give the key that the vault is under, as `vault.file.key` or in its key file; the new one after \
+             `pleiades vault rekey`",
         ))
     }
 

@@ -12,7 +12,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) fn damaged() -> Fault {
     let message =
         "an entry of the vault file was changed or moved by others and does not open: restore a backup";
-    Fault::new(Kind::Corrupt, message)
+    Fault::new(Kind::Corrupt, message).cured("restore a backup of the vault file and its key")
 }
 
 /// What the database says; its text names no value and no path of an entry.
@@ -37,19 +37,31 @@ pub(super) fn fault(cause: rusqlite::Error) -> Fault {
         None => return damaged().because(cause),
         Some(_) => (Kind::Failed, "the vault file cannot be used"),
     };
-    Fault::new(kind, message).because(cause)
+    let cure = match kind {
+        Kind::Denied => WRITABLE,
+        Kind::Failed => {
+            "look at the disk of the vault file: whether it is full, and what the system's log says"
+        }
+        _ => "restore a backup of the vault file and its key, or name another file as `vault.file.path`",
+    };
+    Fault::new(kind, message).cured(cure).because(cause)
 }
+
+/// What mends a place that cannot be written.
+pub(super) const WRITABLE: &str = "let the user that the gateway runs as write the vault file and its folder, \
+                                   or name another file as `vault.file.path`";
 
 /// Others hold the file, in this process or in another.
 pub(super) fn busy() -> Fault {
     let message = "the vault file is held by others for longer than 5 seconds";
-    let mut fault = Fault::new(Kind::Unreachable, message);
+    let mut fault = Fault::new(Kind::Unreachable, message).cured("end what holds it, or try again");
     fault.retry_after = Some(RETRY_AFTER);
     fault
 }
 
 pub(super) fn rekeying() -> Fault {
-    let mut fault = Fault::new(Kind::Unreachable, "the vault is being put under another key");
+    let mut fault = Fault::new(Kind::Unreachable, "the vault is being put under another key")
+        .cured("try again when `pleiades vault rekey` is done");
     fault.retry_after = Some(RETRY_AFTER);
     fault
 }

@@ -336,7 +336,7 @@ fn with_accounts(folder: &Path) {
     let providers = folder.join("providers.d");
     std::fs::create_dir_all(&providers).unwrap();
     let descriptor = json!({
-        "id": "mail", "upstream": { "url": format!("http://127.0.0.1:{}/mcp", free_port()), "private": true },
+        "id": "mail", "upstream": { "url": format!("http://127.0.0.1:{}/mcp", free_port()) },
         "auth": { "oauth": {
             "client_id": "a", "authorization_endpoint": format!("http://127.0.0.1:{}/a", free_port()),
             "token_endpoint": format!("http://127.0.0.1:{}/t", free_port()),
@@ -411,20 +411,20 @@ async fn a_store_that_cannot_be_made_is_an_error_at_the_start_and_no_reason_to_c
         "{state}"
     );
     drop(serving);
-    let doctor = command(folder.path(), &["--json", "doctor", "mail"])
+    let checked = command(folder.path(), &["--json", "check", "--online"])
         .output()
         .unwrap();
-    let report: Value = serde_json::from_slice(&doctor.stdout).unwrap();
-    let steps = report["steps"].as_array().unwrap();
-    let vault = steps.iter().find(|step| step["name"] == "vault").unwrap();
-    assert!(
-        vault["detail"].as_str().unwrap().contains("Not a directory"),
-        "{vault}"
-    );
-    let cure = vault["cure"].as_str().unwrap();
+    let out = String::from_utf8(checked.stdout).unwrap();
+    let faults = out
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let fault = faults.into_iter().find(|fault| fault["field"] == "vault");
+    let fault = fault.unwrap_or_else(|| panic!("{out}"));
+    let (message, cure) = (fault["message"].to_string(), fault["cure"].to_string());
+    assert!(message.contains("Not a directory"), "{fault}");
     assert!(
         cure.contains("vault.file.path") && !cure.contains("role"),
-        "{cure}"
+        "{fault}"
     );
 }
 
@@ -450,7 +450,7 @@ async fn a_folder_that_cannot_be_written_is_said_at_the_start_and_answers_unavai
         }
     })
     .await;
-    let line = store_line(folder.path(), "credential store cannot be written");
+    let line = store_line(folder.path(), "credential store cannot be");
     assert!(
         line.contains("Permission denied") && line.contains("vault.file.path"),
         "{line}"
@@ -460,7 +460,7 @@ async fn a_folder_that_cannot_be_written_is_said_at_the_start_and_answers_unavai
     let listen = settings.lines().next().unwrap().replace("listen: ", "http://");
     let call = json!({
         "jsonrpc": "2.0", "id": 1, "method": "tools/call",
-        "params": { "name": "mail", "arguments": { "action": "call", "tool": "send", "arguments": {} }, "_meta": {
+        "params": { "name": "use_mail", "arguments": { "tool": "send", "arguments": {} }, "_meta": {
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientInfo": { "name": "t", "version": "0" },
             "io.modelcontextprotocol/clientCapabilities": {},
@@ -472,7 +472,7 @@ async fn a_folder_that_cannot_be_written_is_said_at_the_start_and_answers_unavai
         .header("accept", "application/json, text/event-stream")
         .header("mcp-protocol-version", "2026-07-28")
         .header("mcp-method", "tools/call")
-        .header("mcp-name", "mail");
+        .header("mcp-name", "use_mail");
     let answer = asked
         .body(call.to_string())
         .send()

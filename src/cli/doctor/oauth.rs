@@ -15,7 +15,9 @@ use pleiades_core::time::{rfc3339, unix_now};
 use pleiades_core::web::{Prober, SendError};
 use pleiades_credential::broker::ClientChoice;
 use pleiades_credential::connection::{GrantType, Pkce};
-use pleiades_credential::manager::{Account, AccountQuery, GrantError, Reason, RefreshOutcome};
+use pleiades_credential::manager::{
+    Account, AccountQuery, CredentialManager, GrantError, Reason, RefreshOutcome,
+};
 use pleiades_credential::oauth::{self, AuthServer, Challenge, OAuthErrorKind};
 use pleiades_credential::record::{AccountRecord, AccountState, EndReason, TokenRefusal};
 use pleiades_credential::vault::{self, Fault, Path, Wrote};
@@ -66,6 +68,9 @@ pub(super) fn possible_callbacks(app: &App, connection: &Connection) -> Vec<Stri
         "redirect URI: {all} or {own}, which one is known once the authorization server answers"
     )]
 }
+
+/// The cure where an authorization server did not renew a token.
+const REACHED: &str = "see that the authorization server is reached from here: it is asked again by itself";
 
 impl LoginCheck<'_> {
     /// Runs all steps; answers with the signature of the account in use.
@@ -453,7 +458,14 @@ impl LoginCheck<'_> {
                     .iter()
                     .filter(|it| named.is_none_or(|name| *it.id == *name));
                 let first = accounts.next().map(|account| Arc::clone(&account.id));
-                (first, None, Err(self.ungranted(&who, &refused, lines)))
+                let mut failure = self.ungranted(&who, &refused, lines);
+                if let (GrantError::Waiting { .. }, Some(account)) = (&refused, &first) {
+                    let account = Arc::clone(account);
+                    let owner = owner.clone();
+                    self.add_missed(manager, &AccountKey { owner, account }, &mut failure)
+                        .await;
+                }
+                (first, None, Err(failure))
             }
         };
         steps.end("credential", began, found);
@@ -493,10 +505,7 @@ impl LoginCheck<'_> {
                     "a gateway that runs renews it by itself; `{program} doctor {id} --refresh` does so now"
                 )
             }
-            GrantError::Waiting { .. } => {
-                "see that the authorization server is reached from here: it is asked again by itself"
-                    .to_owned()
-            }
+            GrantError::Waiting { .. } => REACHED.to_owned(),
         };
         let error = refused.error(self.connection, "as `accountId`");
         let detail = match refused {
@@ -511,6 +520,17 @@ impl LoginCheck<'_> {
             cure,
             lines,
         }
+    }
+
+    /// Says of an account whose token has ended why a gateway could not renew it, where one has tried.
+    async fn add_missed(&self, manager: &CredentialManager, key: &AccountKey, failure: &mut StepFailure) {
+        let record = manager.record(key).await.ok().flatten();
+        let missed = record.as_ref().map(missed_lines).unwrap_or_default();
+        if missed.is_empty() {
+            return;
+        }
+        failure.lines.extend(missed);
+        REACHED.clone_into(&mut failure.cure);
     }
 
     /// State of an account's renewal; with `--refresh` it is renewed.

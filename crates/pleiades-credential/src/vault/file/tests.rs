@@ -227,7 +227,7 @@ async fn files_of_something_else_are_left_alone() {
         .unwrap()
         .execute_batch("CREATE TABLE notes (text); INSERT INTO notes VALUES ('mine')")
         .unwrap();
-    for (path, kind) in [(text, Kind::Unopened), (database, Kind::Refused)] {
+    for (path, kind) in [(text, Kind::Unopened), (database, Kind::Unopened)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let before = fs::read(&path).unwrap();
         let answer = fault(

@@ -110,8 +110,8 @@ const PUNCTUATION: &[char] = &[
     '"', '\'', '`', '(', ')', '[', ']', '{', '}', '<', '>', ',', ';', ':', '.', '!', '?',
 ];
 
-/// How well-known kinds of tokens begin.
-const TOKENS: [&str; 13] = [
+/// How tokens of well-known services begin.
+pub const TOKEN_HEADS: [&str; 27] = [
     "sk-",
     "sk_",
     "pk_",
@@ -123,14 +123,28 @@ const TOKENS: [&str; 13] = [
     "github_pat_",
     "glpat-",
     "xox",
+    "xapp-",
     "AKIA",
+    "ASIA",
+    "AIza",
+    "ya29.",
     "eyJ",
+    "hf_",
+    "npm_",
+    "lin_api_",
+    "ntn_",
+    "secret_",
+    "SG.",
+    "shpat_",
+    "ATATT",
+    "figd_",
+    "tvly-",
 ];
 
 /// Whether a word looks like a token: it begins as one, or holds 16 characters without a break that
 /// are letters and digits, or 32 of any kind that tokens are made of.
 fn is_token(word: &str) -> bool {
-    if word.len() > 8 && TOKENS.iter().any(|head| word.starts_with(head)) {
+    if word.len() > 8 && TOKEN_HEADS.iter().any(|head| word.starts_with(head)) {
         return true;
     }
     let is_break = |it: char| !(it.is_ascii_alphanumeric() || matches!(it, '_' | '-' | '+' | '~' | '='));

@@ -1,38 +1,8 @@
 //! Guesses which values may be secrets. In doubt one is: a variable too many costs a
 //! line in a shell, a key in a file costs the key.
 
-/// How tokens of well-known services begin.
-const HEADS: [&str; 29] = [
-    "sk-",
-    "sk_",
-    "pk_",
-    "rk_",
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "github_pat_",
-    "glpat-",
-    "xoxa-",
-    "xoxb-",
-    "xoxp-",
-    "xapp-",
-    "AKIA",
-    "ASIA",
-    "AIza",
-    "ya29.",
-    "eyJ",
-    "hf_",
-    "npm_",
-    "lin_api_",
-    "ntn_",
-    "secret_",
-    "SG.",
-    "shpat_",
-    "ATATT",
-    "figd_",
-    "tvly-",
-];
+use pleiades_core::text::TOKEN_HEADS;
+
 /// Ends of names whose values are no secrets.
 const OPEN: [&str; 22] = [
     "URL", "URI", "HOST", "PORT", "REGION", "MODE", "LEVEL", "ENV", "PATH", "DIR", "FILE", "USER",
@@ -108,7 +78,7 @@ fn words(name: &str) -> Vec<String> {
 /// Whether a value looks like a secret wherever it stands.
 pub(super) fn looks_secret(value: &str) -> bool {
     let begins = |piece: &str| {
-        let mut heads = HEADS.iter();
+        let mut heads = TOKEN_HEADS.iter();
         heads.any(|head| piece.strip_prefix(head).is_some_and(|rest| rest.len() >= 6))
     };
     let has_head = value

@@ -69,7 +69,8 @@ impl Catalogue {
 
     pub(crate) fn set_tools(&mut self, tools: Vec<Arc<Tool>>) {
         // The provider's own names come last: none of ours takes one of them away.
-        let names: [fn(&Tool) -> &Box<str>; 3] = [|it| &it.alias, |it| &it.name, |it| &it.upstream];
+        let names: [fn(&Tool) -> &Box<str>; 4] =
+            [|it| &it.short, |it| &it.alias, |it| &it.name, |it| &it.upstream];
         self.by_name = BTreeMap::new();
         for name in names {
             let named = tools
@@ -123,6 +124,8 @@ pub struct Tool {
     pub upstream: Box<str>,
     /// What clients are shown, at most 64 of `A-Z a-z 0-9 _ -`; no other tool of the provider is shown so.
     pub alias: Box<str>,
+    /// What the provider's one tool calls it: `name` without what all of the provider's names begin with.
+    pub short: Box<str>,
     /// The object as it came, repaired.
     pub raw: RawObject,
     /// Its `inputSchema`.
@@ -141,11 +144,13 @@ impl Tool {
     pub fn new(upstream: &str, alias: String, raw: RawObject) -> Self {
         let alias = alias.into_boxed_str();
         let anything = || pleiades_mcp::raw::raw(&serde_json::json!({ "type": "object" }));
+        let name: Box<str> = match names::is_legal(upstream) {
+            true => upstream.into(),
+            false => alias.clone(),
+        };
         Self {
-            name: match names::is_legal(upstream) {
-                true => upstream.into(),
-                false => alias.clone(),
-            },
+            short: name.clone(),
+            name,
             upstream: upstream.into(),
             alias,
             schema: raw.get("inputSchema").map_or_else(anything, RawValue::to_owned),
@@ -165,6 +170,14 @@ impl Tool {
     /// Whether two lists hold the same tools, byte by byte.
     pub(super) fn are_same(these: &[Arc<Self>], those: &[Arc<Self>]) -> bool {
         these.len() == those.len() && same(these.iter().map(|it| &it.raw), those.iter().map(|it| &it.raw))
+    }
+
+    /// Whether this is one of its names, to the letter.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        [&self.short, &self.name, &self.upstream, &self.alias]
+            .into_iter()
+            .any(|it| **it == *name)
     }
 
     /// Whether it declares that it changes nothing. Whether it counts as a read:

@@ -22,6 +22,7 @@ mod live;
 mod load;
 pub mod names;
 mod pages;
+pub(crate) mod prefix;
 mod provider;
 mod reload;
 mod repair;

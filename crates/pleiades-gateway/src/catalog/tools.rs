@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::names::{self, FullName};
-use super::{Tool, bounds::LeftOut};
+use super::{Tool, bounds::LeftOut, prefix};
 use pleiades_core::text::printable;
 use pleiades_mcp::{RawObject, headers};
 
@@ -28,9 +28,10 @@ pub(super) fn compile(raws: Vec<RawObject>, mirrors: bool, left_out: &mut LeftOu
             }
             _ => {}
         }
-        tools.push(Arc::new(tool));
+        tools.push(tool);
     }
-    tools
+    prefix::shorten(&mut tools);
+    tools.into_iter().map(Arc::new).collect()
 }
 
 /// Entries by their names upstream.

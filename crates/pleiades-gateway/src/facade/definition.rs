@@ -133,7 +133,7 @@ fn operation(names: Option<Vec<&str>>) -> Value {
 /// The names for the enum; none when they are too many. A part of them would make the others
 /// impossible to call for hosts that hold models to the schema.
 fn names(catalogue: &Catalogue) -> Vec<&str> {
-    let names: Vec<&str> = catalogue.tools.iter().map(|tool| &*tool.name).collect();
+    let names: Vec<&str> = catalogue.tools.iter().map(|tool| &*tool.short).collect();
     if names.iter().map(|name| name.len() + 3).sum::<usize>() > MAX_NAMES {
         Vec::new()
     } else {

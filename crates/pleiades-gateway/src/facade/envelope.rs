@@ -81,9 +81,9 @@ pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, 
     };
     if let Some(spelling) = word
         .and_then(|word| text(&outer, word))
-        .filter(|name| **name != *tool.name)
+        .filter(|name| !tool.is_called(name))
     {
-        let note = format!("`{}` was read as `{}`", printable(spelling), tool.name);
+        let note = format!("`{}` was read as `{}`", printable(spelling), tool.short);
         repairs.note(Repair::ToolPrefix, note);
     }
     let arguments = arguments(index, &tool, outer, word, &mut repairs).map_err(unreadable)?;
@@ -182,7 +182,7 @@ impl ToolIndex<'_> {
     }
 
     fn means(self, name: &str, tool: &Tool) -> bool {
-        *name == *tool.name
+        tool.is_called(name)
             || matches!(find(name, self.id, self.catalogue), NameMatch::Operation(other) if other.name == tool.name)
     }
 }
@@ -320,7 +320,7 @@ fn drop_own_name(
             repairs.note(Repair::Envelope, note);
             all.remove(word);
         } else if word != "name" {
-            let (outer, inner) = (&tool.name, printable(name));
+            let (outer, inner) = (&tool.short, printable(name));
             return Err(format!(
                 "`tool` is `{outer}` outside of `arguments` and `{inner}` in it; which one is meant"
             ));

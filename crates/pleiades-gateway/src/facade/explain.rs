@@ -19,13 +19,13 @@ pub(super) fn invalid(
     let (next, shown) = next(tool, schema);
     let text = format!(
         "Nothing was run: the arguments of `{}` do not fit.\n- {}\n{}{shown}",
-        tool.name,
+        tool.short,
         faults.join("\n- "),
         signature::line(tool)
     );
     let mut answer = MetaAnswer::new(AnswerStatus::InvalidArguments, text);
     answer.data = Some(raw::raw(
-        &json!({ "code": answer.outcome(), "tool": &*tool.name, "faults": faults }),
+        &json!({ "code": answer.outcome(), "tool": &*tool.short, "faults": faults }),
     ));
     answer.next = Some(raw::raw(&next));
     answer.notes = notes;
@@ -45,11 +45,11 @@ fn next(tool: &Tool, schema: &Value) -> (Value, String) {
         .flatten();
     match example {
         Some(arguments) => {
-            let next = json!({ "tool": &*tool.name, "arguments": arguments });
+            let next = json!({ "tool": &*tool.short, "arguments": arguments });
             let shown = format!("\nFor example: {next}");
             (next, shown)
         }
-        None => (json!({ "tool": &*tool.name }), String::new()),
+        None => (json!({ "tool": &*tool.short }), String::new()),
     }
 }
 
@@ -62,7 +62,7 @@ pub(super) fn schema(tool: &Tool, notes: Vec<String>) -> MetaAnswer {
     );
     let mut answer = MetaAnswer::new(AnswerStatus::Schema, text);
     let mut data = RawObject::new();
-    data.put("tool", &*tool.name);
+    data.put("tool", &*tool.short);
     data.set("inputSchema", tool.schema.clone());
     answer.data = Some(data.close());
     // Without an example the call that asks for the schema would come next, and that is this one.

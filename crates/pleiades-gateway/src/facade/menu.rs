@@ -37,7 +37,7 @@ pub(super) fn menu(catalogue: &Catalogue, prompted: bool) -> MetaAnswer {
         text.push('\n');
         text.push_str(&line);
     }
-    let mut rest = catalogue.tools.iter().skip(shown).map(|tool| &*tool.name);
+    let mut rest = catalogue.tools.iter().skip(shown).map(|tool| &*tool.short);
     if let Some(first) = rest.next() {
         let mut names = first.to_owned();
         for name in rest {
@@ -62,7 +62,7 @@ pub(super) fn unknown(
 ) -> MetaAnswer {
     let near = name::nearest(catalogue, name, NEAREST);
     let lines: Vec<String> = near.iter().map(|tool| signature::line(tool)).collect();
-    let names: Vec<&str> = near.iter().map(|tool| &*tool.name).collect();
+    let names: Vec<&str> = near.iter().map(|tool| &*tool.short).collect();
     let mut text = format!(
         "Nothing was run: {} has no operation `{}`.",
         provider.title,

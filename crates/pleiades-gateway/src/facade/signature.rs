@@ -22,7 +22,7 @@ pub(super) fn line(tool: &Tool) -> String {
         .and_then(raw::text)
         .map(|text| first_sentence(&text))
         .unwrap_or_default();
-    let mut line = format!("{}({})", tool.name, parameters(&schema));
+    let mut line = format!("{}({})", tool.short, parameters(&schema));
     if !about.is_empty() {
         line.push_str(" — ");
         line.push_str(&about);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::catalog::{Catalogue, FacadeConfig, Live, Provider, RelayAccess, Tool, ToolRules};
+use crate::catalog::{Catalogue, FacadeConfig, Live, Provider, RelayAccess, Tool, ToolRules, prefix};
 use pleiades_core::limit::{Gate, Rules};
 use pleiades_credential::ProviderAuth;
 use pleiades_mcp::{RawObject, raw};
@@ -48,7 +48,9 @@ pub(super) fn catalogue(tools: impl IntoIterator<Item = Value>) -> Catalogue {
     let tools = tools.into_iter().map(|tool| {
         let raw = RawObject::open(&raw::raw(&tool)).expect("an object");
         let name = raw.text("name").expect("a name").into_owned();
-        Arc::new(Tool::new(&name, name.clone(), raw))
+        Tool::new(&name, name.clone(), raw)
     });
-    Catalogue::of(tools.collect())
+    let mut tools: Vec<Tool> = tools.collect();
+    prefix::shorten(&mut tools);
+    Catalogue::of(tools.into_iter().map(Arc::new).collect())
 }

@@ -50,6 +50,29 @@ fn answered(call: Value) -> MetaAnswer {
     }
 }
 
+#[test]
+fn an_operation_is_called_with_its_provider_s_prefix_or_without_and_shown_without() {
+    let slack = catalogue([
+        json!({ "name": "slack_list", "inputSchema": { "type": "object" } }),
+        json!({ "name": "slack_post", "inputSchema": { "type": "object" } }),
+    ]);
+    for name in ["slack_list", "list"] {
+        let call = json!({ "tool": name, "arguments": {} });
+        let MetaPlan::Run { tool, notes, .. } = planned(&slack, call) else {
+            panic!("{name} was not run");
+        };
+        assert_eq!(
+            (&*tool.upstream, notes.as_slice()),
+            ("slack_list", &[][..]),
+            "{name}"
+        );
+    }
+    let MetaPlan::Answer(answer) = planned(&slack, json!({ "tool": "slack_list" })) else {
+        panic!("not answered");
+    };
+    assert!(answer.text.contains(" list()"), "{}", answer.text);
+}
+
 #[derive(Deserialize)]
 struct CallCase {
     id: String,

@@ -45,6 +45,7 @@ fn provider() -> Provider {
         rules: ToolRules::default(),
         relay: RelayAccess::Open,
         facade: FacadeConfig::default(),
+        cache: None,
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),
         live: Arc::new(Live::default()),

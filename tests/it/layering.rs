@@ -18,9 +18,10 @@ const ROOMS: &[Rooms] = &[
         &[
             ("admin", &["catalog"]),
             ("catalog", &[]),
-            ("exchange", &["catalog", "facade", "shared_state"]),
+            ("exchange", &["catalog", "facade", "result_store", "shared_state"]),
             ("facade", &["catalog"]),
             ("proxy", &["catalog", "exchange", "facade"]),
+            ("result_store", &["shared_state"]),
             ("shared_state", &[]),
         ],
     ),

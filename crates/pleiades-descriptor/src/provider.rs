@@ -103,7 +103,7 @@ pub struct Facade {
     pub aliases: BTreeMap<String, Vec<String>>,
     /// How long results are shaped. Default: unshaped. Not built yet.
     pub results: Option<Results>,
-    /// Which answers are kept. Default: none. Not built yet.
+    /// Which answers of reads are given again for a while. Default: none.
     pub cache: Option<CacheConfig>,
 }
 
@@ -166,14 +166,17 @@ pub struct Results {
     pub max_tokens: u32,
 }
 
-/// Which answers are kept. Not built yet.
+/// Which answers of reads are given again, to the same caller by the same account for the same arguments,
+/// in the meta view. A write through the gateway empties them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Cache")]
 pub struct CacheConfig {
-    /// How long an answer is kept, 1s to 24h.
+    /// How long an answer is given again, 1s to 24h.
     #[schemars(extend("x-min" = "1s", "x-max" = "24h"))]
     pub ttl: Span,
-    /// Globs over names of tools whose answers are kept.
-    pub tools: Globs,
+    /// Globs over names of tools whose answers are given again; a tool named here counts as one that only
+    /// reads. Default: every tool that only reads.
+    #[serde(default)]
+    pub tools: Option<Globs>,
 }

@@ -8,4 +8,5 @@ pub mod catalog;
 pub mod exchange;
 pub mod facade;
 pub mod proxy;
+mod result_store;
 pub mod shared_state;

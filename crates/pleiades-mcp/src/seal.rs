@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Prk, Salt};
+use ring::hmac;
 use tokio::sync::SetOnce;
 use zeroize::Zeroizing;
 
@@ -13,6 +14,8 @@ use pleiades_core::{bounded::Bounded, random, secret::Secret};
 const SALT: &[u8] = b"pleiades seal 1";
 /// With a purpose, the HKDF info from which keys are derived.
 const SALTED: &[u8] = b"pleiades seal 2 ";
+/// The same for the keys that names are made with.
+const NAMED: &[u8] = b"pleiades name 1 ";
 const EXPIRY_LEN: usize = 8;
 const TICKET_LEN: usize = 24;
 /// Purposes whose keys are kept derived; there are about as many as providers.
@@ -121,6 +124,23 @@ impl Sealer {
     #[must_use]
     pub fn ticket(&self) -> String {
         random::token::<TICKET_LEN>().unwrap_or_default()
+    }
+
+    /// What something is called in a store that is not trusted: without the keys nobody can tell what a
+    /// name stands for, nor find one. One name for each key, the newest first; none without keys.
+    #[must_use]
+    pub fn names(&self, purpose: &str, parts: &[&[u8]]) -> Vec<[u8; 32]> {
+        let named = |root: &Prk| {
+            let key = expanded(root, &[NAMED, purpose.as_bytes()])?;
+            let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &*key));
+            for part in parts {
+                context.update(&(part.len() as u64).to_be_bytes());
+                context.update(part);
+            }
+            context.sign().as_ref().try_into().ok()
+        };
+        let roots = self.roots.get().into_iter().flatten();
+        roots.filter_map(named).collect()
     }
 
     /// Opens a token; `None` when it was tampered with, expired, or sealed for another purpose,
@@ -315,6 +335,24 @@ mod tests {
         late.set_keys(&[Secret::new("two")]);
         late.ready().await;
         assert!(late.is_ready() && late.open("session", "alice", 0, &token).is_some());
+    }
+
+    #[test]
+    fn a_name_is_of_its_purpose_its_parts_and_each_key() {
+        let (old, rotated) = (sealer(&["old"]), sealer(&["new", "old"]));
+        let name = |sealer: &Sealer, purpose, parts: &[&[u8]]| sealer.names(purpose, parts);
+        let one = name(&old, "result", &[b"ann", b"r_1"]);
+        assert_eq!(one.len(), 1);
+        assert_eq!(name(&rotated, "result", &[b"ann", b"r_1"])[1..], one);
+        for other in [
+            name(&old, "cache", &[b"ann", b"r_1"]),
+            name(&old, "result", &[b"annr", b"_1"]),
+            name(&old, "result", &[b"annr_1"]),
+            name(&sealer(&["new"]), "result", &[b"ann", b"r_1"]),
+        ] {
+            assert!(other.len() == 1 && other != one);
+        }
+        assert!(Sealer::without_keys().names("result", &[b"ann"]).is_empty());
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub(super) struct Families {
     pub(super) breaker: IntGaugeVec,
     pub(super) tools: IntGaugeVec,
     pub(super) refreshes: IntCounterVec,
+    pub(super) cache: IntCounterVec,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +56,7 @@ pub struct Metrics {
     generation: IntGauge,
     providers: IntGaugeVec,
     sessions: IntGauge,
+    result_handles: IntGauge,
     streams: IntGauge,
     shared_state: IntGaugeVec,
     vault_requests: IntCounterVec,
@@ -79,6 +81,7 @@ impl Metrics {
             breaker: gauges(&registry, &names::BREAKER_STATE),
             tools: gauges(&registry, &names::TOOLS),
             refreshes: counters(&registry, &names::TOKEN_REFRESH),
+            cache: counters(&registry, &names::CACHE),
         });
         gauges(&registry, &names::BUILD_INFO)
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
@@ -94,6 +97,7 @@ impl Metrics {
             generation: gauge(&registry, &names::RELOAD_GENERATION),
             providers: gauges(&registry, &names::PROVIDERS),
             sessions: gauge(&registry, &names::SESSIONS),
+            result_handles: gauge(&registry, &names::RESULT_HANDLES),
             streams: gauge(&registry, &names::STREAMS),
             shared_state: gauges(&registry, &names::SHARED_STATE_UP),
             vault_requests: all_counters(
@@ -211,6 +215,16 @@ impl Metrics {
     /// How many upstream sessions and children are open.
     pub fn sessions(&self, count: usize) {
         self.sessions.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How many results are kept to be read on.
+    pub fn result_handles(&self, count: usize) {
+        self.result_handles.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A call met the cache of answers, or a write emptied it.
+    pub fn cached(&self, provider: &str, outcome: &str) {
+        self.of(Some(provider)).cached(outcome);
     }
 
     /// A client's stream was opened (1) or closed (-1).

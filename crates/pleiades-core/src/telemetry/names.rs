@@ -169,6 +169,20 @@ pub const FACADE_REPAIRS: Metric = metric(
     &["client", "kind"],
     "Malformed calls of a meta tool that were repaired before they ran.",
 );
+/// The cache of answers.
+pub const CACHE: Metric = metric(
+    "pleiades_cache_total",
+    MetricKind::Counter,
+    &["provider", "outcome"],
+    "What became of calls that the cache of answers may answer, and of writes that empty it.",
+);
+/// Results that can be read on.
+pub const RESULT_HANDLES: Metric = metric(
+    "pleiades_result_handles",
+    MetricKind::Gauge,
+    &[],
+    "Results that this process keeps whole to be read on under a handle.",
+);
 /// Refreshes.
 pub const TOKEN_REFRESH: Metric = metric(
     "pleiades_token_refresh_total",
@@ -199,7 +213,7 @@ pub const BUILD_INFO: Metric = metric(
 );
 
 /// Every metric of ours.
-pub const ALL: [Metric; 21] = [
+pub const ALL: [Metric; 23] = [
     CALLS,
     CALL_DURATION,
     TOOL_CALLS,
@@ -217,6 +231,8 @@ pub const ALL: [Metric; 21] = [
     VAULT_REQUESTS,
     VAULT_UP,
     FACADE_REPAIRS,
+    CACHE,
+    RESULT_HANDLES,
     TOKEN_REFRESH,
     CREDENTIAL_STATE,
     CREDENTIAL_EXPIRY,
@@ -327,6 +343,18 @@ pub const REFRESHES: [&str; 6] = [
     "transient",
     "refused",
     "interrupted",
+    OTHER,
+];
+
+/// What becomes of calls at the cache of answers.
+pub const CACHE_OUTCOMES: [&str; 8] = [
+    "hit",
+    "miss",
+    "bypassed",
+    "away",
+    "stored",
+    "not_stored",
+    "emptied",
     OTHER,
 ];
 

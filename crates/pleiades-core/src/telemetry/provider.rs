@@ -50,6 +50,7 @@ pub struct ProviderMetrics {
     tools: OnceLock<IntGauge>,
     limited: Counters<{ names::RULES.len() }>,
     refreshes: Counters<{ names::REFRESHES.len() }>,
+    cache: Counters<{ names::CACHE_OUTCOMES.len() }>,
     by_tool: RwLock<HashMap<Box<str>, Arc<Outcomes>>>,
     other_tool: Outcomes,
     /// Set once, when the provider was removed.
@@ -74,6 +75,7 @@ impl ProviderMetrics {
             tools: OnceLock::new(),
             limited: empty(),
             refreshes: empty(),
+            cache: empty(),
             by_tool: RwLock::default(),
             other_tool: Outcomes(empty()),
             gone: AtomicBool::new(false),
@@ -124,6 +126,16 @@ impl ProviderMetrics {
         let (cell, outcome) = (self.refreshes.get(at)?, names::REFRESHES.get(at)?);
         let made = || self.families.refreshes.with_label_values(&[&*self.id, *outcome]);
         self.series(cell, made)
+    }
+
+    /// A call met the cache of answers, or a write emptied it.
+    pub fn cached(&self, outcome: &str) {
+        let at = names::position(&names::CACHE_OUTCOMES, outcome);
+        let (Some(cell), Some(outcome)) = (self.cache.get(at), names::CACHE_OUTCOMES.get(at)) else {
+            return;
+        };
+        let made = || self.families.cache.with_label_values(&[&*self.id, *outcome]);
+        self.series(cell, made).inspect(|counter| counter.inc());
     }
 
     /// State of the breaker: 0 closed, 1 half open, 2 open.
@@ -232,6 +244,9 @@ impl ProviderMetrics {
         gone(self.families.upstream_duration.remove_label_values(&[id]));
         for outcome in made(&self.refreshes, &names::REFRESHES) {
             gone(self.families.refreshes.remove_label_values(&[id, outcome]));
+        }
+        for outcome in made(&self.cache, &names::CACHE_OUTCOMES) {
+            gone(self.families.cache.remove_label_values(&[id, outcome]));
         }
         for rule in made(&self.limited, &names::RULES) {
             gone(self.families.limited.remove_label_values(&[id, rule]));

@@ -129,6 +129,7 @@ pub(super) fn provider(draft: &Arc<Draft>, before: Option<(&Arc<Draft>, &Arc<Pro
         rules: draft.rules.clone(),
         relay: draft.relay,
         facade: draft.facade.clone(),
+        cache: draft.cache.clone(),
         gate: gate.unwrap_or_else(|| Arc::new(Gate::new(&draft.limits))),
         file: draft.file.clone(),
         live,

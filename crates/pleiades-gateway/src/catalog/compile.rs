@@ -7,10 +7,11 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue};
+use ring::digest::{Context, SHA256};
 use url::Url;
 use wildmatch::WildMatch;
 
-use super::{FacadeConfig, ReadRules, RelayAccess, ToolRules, endpoint_digest::endpoint_digest};
+use super::{CacheRule, FacadeConfig, ReadRules, RelayAccess, ToolRules, endpoint_digest::endpoint_digest};
 use pleiades_core::limit::{BreakerRule, Per, Rate, Rules};
 use pleiades_core::secret::Secret;
 use pleiades_credential::connection::{GrantType, Pkce, ResourceParameter};
@@ -35,6 +36,7 @@ pub(super) struct Draft {
     pub(super) relay: RelayAccess,
     pub(super) limits: Rules,
     pub(super) facade: FacadeConfig,
+    pub(super) cache: Option<CacheRule>,
     pub(super) file: PathBuf,
 }
 
@@ -88,6 +90,7 @@ pub(super) fn compile(
     let unchecked = descriptor.relay == pleiades_descriptor::RelayMode::Unchecked;
     let is_open = unchecked || !descriptor.has_tool_rules();
     Ok(Draft {
+        cache: cache(descriptor, &endpoint),
         title: descriptor.title().to_owned(),
         about: descriptor.about.clone(),
         endpoint: Arc::new(endpoint),
@@ -123,6 +126,21 @@ fn facade(descriptor: &Descriptor, context: &CompileContext) -> FacadeConfig {
             writes: globs(&descriptor.tools.writes),
         },
     }
+}
+
+fn cache(descriptor: &Descriptor, endpoint: &Endpoint) -> Option<CacheRule> {
+    let declared = descriptor.facade.cache.as_ref()?;
+    // The credentials in it show as such and no more; the endpoint's digest has those that matter.
+    let mut context = Context::new(&SHA256);
+    context.update(&endpoint.digest);
+    context.update(format!("{descriptor:?}").as_bytes());
+    let mut generation = [0; 32];
+    generation.copy_from_slice(context.finish().as_ref());
+    Some(CacheRule {
+        ttl: declared.ttl.get(),
+        tools: declared.tools.as_deref().map(globs),
+        generation,
+    })
 }
 
 fn globs(globs: &[Glob]) -> Vec<WildMatch> {

@@ -211,6 +211,7 @@ fn provider(guest: Guest) -> Provider {
         rules: ToolRules::default(),
         relay: RelayAccess::Closed,
         facade: FacadeConfig::default(),
+        cache: None,
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),
         live: Arc::new(Live::of_guest()),

@@ -48,7 +48,7 @@ pub use lister::Lister;
 pub use lists::{Catalogue, Item, Tool};
 pub use live::Live;
 pub use load::DescriptorReader;
-pub use provider::{FacadeConfig, Provider, RelayAccess};
+pub use provider::{CacheRule, FacadeConfig, Provider, RelayAccess};
 pub use reload::{Reload, ReloadOutcome};
 pub use repair::MAX_URI;
 pub use rules::{ReadRules, ToolRules};

@@ -1,7 +1,8 @@
 //! A compiled provider and where it stands.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{path::PathBuf, sync::Arc, time::Duration, time::SystemTime};
 
+use super::rules::is_named;
 use super::{Catalogue, Live, ReadRules, State, Tool, ToolRules};
 use pleiades_core::limit::{BreakerState, Gate};
 use pleiades_credential::ProviderAuth;
@@ -26,6 +27,8 @@ pub struct Provider {
     pub relay: RelayAccess,
     /// How its tools are shown, and what becomes of their results.
     pub facade: FacadeConfig,
+    /// Which answers are given again.
+    pub cache: Option<CacheRule>,
     /// Rate, concurrency, breaker; kept across a reload that left them and the endpoint as they were.
     pub gate: Arc<Gate>,
     /// Its file.
@@ -39,6 +42,23 @@ impl Provider {
     #[must_use]
     pub fn is_read(&self, tool: &Tool) -> bool {
         self.facade.reads.is_read(tool)
+    }
+
+    /// Whether answers of a tool are given again, and then for how long.
+    pub(crate) fn cached_for(&self, tool: &Tool) -> Option<&CacheRule> {
+        let rule = self.cache.as_ref()?;
+        let is_covered = match &rule.tools {
+            Some(tools) => is_named(tools, tool),
+            None => self.is_read(tool),
+        };
+        is_covered.then_some(rule)
+    }
+
+    /// Whether a call may change what answers say that are given again. `tool`: `None` where the tool is
+    /// not known.
+    pub(crate) fn empties_cache(&self, tool: Option<&Tool>) -> bool {
+        let is_read = |tool| self.is_read(tool) || self.cached_for(tool).is_some();
+        self.cache.is_some() && !tool.is_some_and(is_read)
     }
 
     /// Whether there are tools and all only read.
@@ -84,6 +104,17 @@ pub struct FacadeConfig {
     pub soft: bool,
     /// Which tools only read.
     pub reads: ReadRules,
+}
+
+/// `facade.cache`, compiled.
+#[derive(Debug, Clone)]
+pub struct CacheRule {
+    /// How long an answer is given again.
+    pub ttl: Duration,
+    /// Tools whose answers are; `None`: those that only read.
+    pub tools: Option<Vec<wildmatch::WildMatch>>,
+    /// Digest of what the descriptor says: under another one nothing is the answer any more.
+    pub generation: [u8; 32],
 }
 
 /// Whether the relay may be used.

@@ -71,7 +71,7 @@ impl PartialEq for ReadRules {
 }
 
 /// Whether a glob fits a tool's own name or one that it is shown by.
-fn is_named(globs: &[wildmatch::WildMatch], tool: &Tool) -> bool {
+pub(super) fn is_named(globs: &[wildmatch::WildMatch], tool: &Tool) -> bool {
     let names = [&*tool.upstream, &*tool.name, &*tool.alias];
     globs
         .iter()

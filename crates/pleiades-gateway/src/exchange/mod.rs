@@ -44,6 +44,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use crate::result_store::WriteGuard;
 pub(crate) use account::{AccountPurpose, UsedAccount, needs_auth};
 pub use account::{Accounts, ConnectCommand, NAMED_IN_TOOL_VIEW};
 pub(crate) use call::{is_breakage, limited};
@@ -63,7 +64,8 @@ use self::reply::{Done, OK};
 use self::request::{Facts, Request};
 use self::session::{BACKLOG, ListKinds, RememberedSessions, RunningRequests, Watch};
 use self::{account::AccountEventTask, call::Calls, lists::ListReader, services::MethodServices};
-use crate::catalog::{Catalog, Snapshot};
+use crate::catalog::{Catalog, Provider, Snapshot};
+use crate::result_store::{AccountScope, ResultStores, SharedResults};
 use pleiades_core::error::{Code, Error, RpcFault};
 use pleiades_core::telemetry::{Metrics, View, request_scope};
 use pleiades_credential::{access::Principal, broker::Broker, manager::CredentialManager};
@@ -123,12 +125,14 @@ impl Exchange {
         let (accounts, sessions) = (Arc::new(accounts), Arc::new(sessions));
         let questions = Arc::new(Questions::new(tokens, sessions.shared().replica()));
         let workers = Arc::default();
+        let shared: Arc<dyn SharedResults> = Arc::clone(sessions.shared()) as _;
+        let results = ResultStores::new(&shared, &metrics, catalog.control());
         let calls = Calls::new(
             (Arc::clone(&catalog), Arc::clone(&upstreams), Arc::clone(&metrics)),
             Arc::clone(&accounts),
             (Arc::clone(&questions), Arc::clone(&mailboxes)),
             &sessions,
-            Arc::clone(&workers),
+            (Arc::clone(&workers), Arc::clone(&results.cache)),
         );
         let calls = Arc::new(calls);
         calls.serve_replicas();
@@ -152,6 +156,7 @@ impl Exchange {
                 lists: Arc::new(lists),
                 calls,
                 workers,
+                results,
                 shown,
                 closing: closing.clone(),
             },
@@ -175,6 +180,23 @@ impl Exchange {
         self.services.mailboxes.end(id);
         self.remembered.end(id);
         self.sessions.remembered(id).await;
+    }
+
+    /// Begins a write of an account that goes past [`Exchange::handle`]; `None` where no answers are given
+    /// again. `tool`: the name that the caller gave it, `None` where there is none to be seen.
+    pub(crate) async fn begin_write(
+        &self,
+        provider: &Provider,
+        tool: Option<&str>,
+        account: Option<[u8; 32]>,
+    ) -> Option<WriteGuard> {
+        let lists = provider.live.shared.load_full();
+        let tool = tool.and_then(|name| lists.tool(name));
+        if !provider.empties_cache(tool.map(AsRef::as_ref)) {
+            return None;
+        }
+        let scope = AccountScope::new(&provider.id, account);
+        Some(self.services.results.cache.begin_write(scope).await)
     }
 
     /// Counts a request as under way for as long as the guard lives.

@@ -8,6 +8,7 @@ use super::request::{Names, Request};
 use super::session::{Mailboxes, Sessions};
 use super::{account::Accounts, call::Calls, client::Questions, lists::ListReader, workers::Workers};
 use crate::catalog::Catalog;
+use crate::result_store::ResultStores;
 use pleiades_core::telemetry::Metrics;
 use pleiades_upstream::Upstreams;
 
@@ -34,6 +35,7 @@ pub(crate) struct MethodServices {
     pub(crate) lists: Arc<ListReader>,
     pub(crate) calls: Arc<Calls>,
     pub(crate) workers: Arc<Workers>,
+    pub(crate) results: Arc<ResultStores>,
     pub(crate) shown: Shown,
     pub(crate) closing: CancellationToken,
 }

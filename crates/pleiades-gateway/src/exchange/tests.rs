@@ -47,6 +47,7 @@ pub(super) fn provider(id: &str) -> Arc<Provider> {
         rules: ToolRules::default(),
         relay: RelayAccess::Open,
         facade: FacadeConfig::default(),
+        cache: None,
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),
         live: Arc::new(Live::default()),

@@ -37,6 +37,7 @@ pub(super) fn provider(id: &str) -> Provider {
         rules: ToolRules::default(),
         relay: RelayAccess::Open,
         facade: FacadeConfig::default(),
+        cache: None,
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),
         live: Arc::new(Live::default()),

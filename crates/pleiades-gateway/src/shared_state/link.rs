@@ -1,5 +1,5 @@
-//! The link to Redis: two connections, one for subscriptions and one for commands, kept up for as long
-//! as the process lives.
+//! The link to Redis: three connections, for subscriptions, for commands and for values, kept up for as
+//! long as the process lives.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,7 @@ use redis::{AsyncConnectionConfig, Client, RedisError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::entries::{EntryLine, SharedEntries};
 use super::wire::{AskRefusal, MAX_BODY, ReplicaMessage, SKEW_SECS, SessionEnd};
 use super::{HandOverError, Handler, RedisConfig, ReplicaNews, ended::MAX_ENDED, pending::PendingAsks};
 use pleiades_core::{backoff::Backoff, random, telemetry::Metrics, time::unix_now};
@@ -45,6 +46,7 @@ pub(super) struct RedisLink {
     replica: String,
     /// Prefix of all names of ours in Redis.
     prefix: String,
+    entries: Arc<SharedEntries>,
     ends: Arc<ReplicaNews>,
     post: PendingAsks,
     /// Ends that Redis does not know yet.
@@ -85,6 +87,7 @@ impl PendingChanges {
 #[derive(Clone)]
 struct RedisConnection {
     commands: MultiplexedConnection,
+    values: EntryLine,
     /// From then on a replica that does not subscribe is gone.
     settled: Instant,
     doubt: Arc<Notify>,
@@ -99,12 +102,14 @@ impl RedisLink {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         metrics.shared_state(false);
+        let prefix = format!("pleiades:{}", meeting.name);
         Arc::new(Self {
             client,
+            entries: Arc::new(SharedEntries::new(Arc::clone(&meeting.sealer), &prefix)),
             sealer: meeting.sealer,
             metrics,
             replica: replica.to_owned(),
-            prefix: format!("pleiades:{}", meeting.name),
+            prefix,
             ends,
             post: PendingAsks::new(),
             unsent: Mutex::default(),
@@ -113,6 +118,10 @@ impl RedisLink {
             line: RwLock::default(),
             complained: AtomicBool::new(false),
         })
+    }
+
+    pub(super) const fn entries(&self) -> &Arc<SharedEntries> {
+        &self.entries
     }
 
     pub(super) fn serve(&self, handler: Handler) {
@@ -219,7 +228,7 @@ impl RedisLink {
         format!("{}: {error}", self.client.get_connection_info().addr())
     }
 
-    /// Opens both connections; it subscribes before it loads, so that no end falls between.
+    /// Opens all connections; it subscribes before it loads, so that no end falls between.
     async fn connect(&self, was_up: bool) -> Result<(RedisConnection, PubSubSink, PubSubStream), LinkError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(ANSWER_WITHIN))
@@ -240,9 +249,14 @@ impl RedisLink {
         };
         let (sink, stream) = timeout(ANSWER_WITHIN, listening).await??;
         self.load_ends(&mut commands).await?;
+        let values = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
         let settled = Instant::now() + if was_up { RETURNING } else { Duration::ZERO };
         let line = RedisConnection {
             commands,
+            values: EntryLine::new(values),
             settled,
             doubt: Arc::default(),
         };
@@ -254,6 +268,9 @@ impl RedisLink {
         self: &Arc<Self>,
         (line, sink, stream): (RedisConnection, PubSubSink, PubSubStream),
     ) -> LinkError {
+        if let Err(error) = self.entries.begin(line.values.clone()).await {
+            return error.into();
+        }
         *self.line.write() = Some(line.clone());
         self.complained.store(false, Ordering::Relaxed);
         self.metrics.shared_state(true);
@@ -263,8 +280,10 @@ impl RedisLink {
             why = self.heartbeat(sink, line.commands.clone()) => why,
             why = self.publish(line.commands.clone()) => why,
             () = line.doubt.notified() => "a message could not be sent".into(),
+            () = line.values.ended() => "the connection for values has ended".into(),
         };
         *self.line.write() = None;
+        self.entries.end();
         self.metrics.shared_state(false);
         self.post.fail_all();
         why

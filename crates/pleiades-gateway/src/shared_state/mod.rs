@@ -1,11 +1,12 @@
 //! What the replicas of one gateway tell each other, through Redis: messages for whoever owns a
-//! parked call or an open question, and the sessions that have ended.
+//! parked call or an open question, the sessions that have ended, and values that any of them may need.
 //!
 //! Redis carries and keeps, it is not trusted: everything is sealed with the gateway's own keys.
 //! Nothing here is needed to serve: a Redis that is away costs the answers that arrive at another
 //! replica, and that ends of sessions are learnt late.
 
 mod ended;
+mod entries;
 mod link;
 mod pending;
 mod wire;
@@ -19,6 +20,8 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
+
+pub use self::entries::{EntriesAway, EntryAddress, EntryStamp, MAX_ENTRY, Retention};
 
 use self::ended::EndedDigests;
 use self::link::RedisLink;
@@ -222,6 +225,54 @@ impl SharedState {
         };
         if timeout(within, all).await.is_err() {
             tracing::debug!("Redis did not take all changes in time");
+        }
+    }
+
+    /// Whether values are shared at all; whether Redis is there is another question.
+    #[must_use]
+    pub const fn shares_entries(&self) -> bool {
+        self.line.is_some()
+    }
+
+    /// The value at an address. A Redis that is away or slow is waited for 250 ms, once.
+    ///
+    /// # Errors
+    /// [`EntriesAway`], without Redis too.
+    pub async fn entry(&self, address: EntryAddress<'_>) -> Result<Option<Vec<u8>>, EntriesAway> {
+        let (link, _) = self.line.as_ref().ok_or(EntriesAway)?;
+        Ok(link.entries().get(None, Some(address)).await?.1)
+    }
+
+    /// What the changes of an owner are up to, and the value at an address of theirs, as
+    /// [`entry`](Self::entry).
+    ///
+    /// # Errors
+    /// [`EntriesAway`], without Redis too.
+    pub async fn stamped_entry(
+        &self,
+        owner: &str,
+        address: Option<EntryAddress<'_>>,
+    ) -> Result<(EntryStamp, Option<Vec<u8>>), EntriesAway> {
+        let (link, _) = self.line.as_ref().ok_or(EntriesAway)?;
+        link.entries().get(Some(owner), address).await
+    }
+
+    /// Notes a change for an owner, so that all stamps from before are older. While Redis is away nothing
+    /// is noted; when it returns, it has changed for everybody.
+    ///
+    /// # Errors
+    /// [`EntriesAway`], without Redis too.
+    pub async fn advance(&self, owner: &str) -> Result<(), EntriesAway> {
+        let (link, _) = self.line.as_ref().ok_or(EntriesAway)?;
+        link.entries().advance(owner).await
+    }
+
+    /// Stores a value of at most [`MAX_ENTRY`] bytes for all replicas, and waits 250 ms for it at most; it
+    /// goes on after that. Larger ones, and those that find Redis away, are not stored. Of a tenant's
+    /// values of one purpose those that would expire first make room.
+    pub async fn put_entry(&self, address: EntryAddress<'_>, retention: Retention<'_>, value: Arc<[u8]>) {
+        if let Some((link, _)) = &self.line {
+            Arc::clone(link.entries()).put(address, retention, value).await;
         }
     }
 

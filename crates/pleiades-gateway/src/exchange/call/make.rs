@@ -14,6 +14,7 @@ use super::{Calls, TaskClaims, parking::CallUnderway, replicas::Retry, task_mode
 use crate::exchange::client::{ClientChannel, Conversation, Followed, failing, follow, interrogate};
 use crate::exchange::{account::Reached, request::Request, workers::LARGE};
 use crate::facade::answer::{AnswerStatus, MetaAnswer};
+use crate::result_store::{AccountScope, WriteGuard};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
 use pleiades_mcp::task::{Task, is_extension_missing};
@@ -88,7 +89,12 @@ impl Calls {
         reached: &Reached,
     ) -> Result<CallOutcome, Error> {
         let endpoint = Arc::clone(&target.provider.endpoint);
-        match self.make_as(request, target, params, reached).await {
+        let write = self.begin_write(&target, reached).await;
+        let made = self.make_as(request, target, params, reached).await;
+        if let Some(write) = write {
+            write.end().await;
+        }
+        match made {
             Ok(CallOutcome::Result(result, revision))
                 if request.view() != View::Relay
                     && MetaAnswer::status_of(&result) == AnswerStatus::UpstreamError =>
@@ -105,6 +111,21 @@ impl Calls {
             }
             made => made,
         }
+    }
+
+    /// What may change something empties the cache of its account, when it begins and when it ends.
+    async fn begin_write(&self, target: &CallTarget, reached: &Reached) -> Option<WriteGuard> {
+        let provider = &target.provider;
+        let is_write = match target.method {
+            "tools/call" => provider.empties_cache(target.tool.as_deref()),
+            // What a task changes, it changes until it has ended.
+            method => method.starts_with("tasks/") && provider.empties_cache(None),
+        };
+        if !is_write {
+            return None;
+        }
+        let scope = AccountScope::new(&provider.id, reached.identity.signature.account);
+        Some(self.cache.begin_write(scope).await)
     }
 
     async fn make_as(

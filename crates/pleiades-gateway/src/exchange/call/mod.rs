@@ -23,6 +23,7 @@ pub(crate) use task_mode::offers_tasks;
 use super::session::{Mailboxes, Sessions, Tokens};
 use super::{account::Accounts, client::Questions, workers::Workers};
 use crate::catalog::Catalog;
+use crate::result_store::AnswerCache;
 use pleiades_core::telemetry::Metrics;
 use pleiades_upstream::Upstreams;
 
@@ -36,6 +37,7 @@ pub(crate) struct Calls {
     mailboxes: Arc<Mailboxes>,
     tokens: Tokens,
     workers: Arc<Workers>,
+    cache: Arc<AnswerCache>,
     replicas: replicas::ReplicaCalls,
     parking: parking::Parking,
     needing: task_mode::NeedingTasks,
@@ -47,7 +49,7 @@ impl Calls {
         accounts: Arc<Accounts>,
         (questions, mailboxes): (Arc<Questions>, Arc<Mailboxes>),
         sessions: &Sessions,
-        workers: Arc<Workers>,
+        (workers, cache): (Arc<Workers>, Arc<AnswerCache>),
     ) -> Self {
         Self {
             catalog,
@@ -58,6 +60,7 @@ impl Calls {
             mailboxes,
             tokens: sessions.tokens().clone(),
             workers,
+            cache,
             replicas: replicas::ReplicaCalls::new(Arc::clone(sessions.shared())),
             parking: parking::Parking::default(),
             needing: task_mode::NeedingTasks::default(),

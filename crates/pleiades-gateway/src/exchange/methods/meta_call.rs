@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::cached_call::age_note;
 use super::provider_call::{ProviderCall, is_for_the_client};
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::exchange::account::Reached;
@@ -54,7 +55,7 @@ pub(super) async fn meta_call(
         Ok(understood) => understood,
         Err(error) => return call.failed(account, error, None),
     };
-    let (tool, arguments, notes) = match plan {
+    let (tool, arguments, mut notes, options) = match plan {
         MetaPlan::Answer(answer) => return Ok(call.answered(account, answer)),
         MetaPlan::Read(_) => return Ok(call.answered(account, unknown_result())),
         MetaPlan::Run {
@@ -62,19 +63,21 @@ pub(super) async fn meta_call(
             arguments,
             notes,
             repairs,
-            options: _,
+            options,
         } => {
             call.count_repairs(params, &repairs);
-            (tool, arguments, notes)
+            (tool, arguments, notes, options)
         }
     };
     if let Some(ambiguous) = ambiguous {
         return call.failed(account, ambiguous, Some(&tool));
     }
     let params = inner_params(&tool, params, arguments);
-    let (used, outcome) = call.make(lists, &tool, params).await;
-    let account = used.or(account);
-    match outcome {
+    let to = (lists, &tool);
+    let done = call.make_or_reuse(&reached, to, params, options.fresh).await;
+    notes.extend(done.age.map(age_note));
+    let account = done.account.or(account);
+    match done.outcome {
         Ok(CallOutcome::Result(mut result, from)) => {
             let of = (&*provider, "tools/call");
             services.lists.outer_uris(request, of, &mut result, None);

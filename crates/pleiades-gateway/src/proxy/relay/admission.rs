@@ -9,7 +9,7 @@ use pingora_http::RequestHeader;
 use super::credential::{CredentialLookup, RelayCredential};
 use super::{session::RelaySession, state::RelayState};
 use crate::catalog::{Provider, Snapshot};
-use crate::exchange::{self, Exchange, Scope};
+use crate::exchange::{self, Exchange, Scope, WriteGuard};
 use crate::proxy::{intake, respond::SESSION, services::GatewayServices};
 use pleiades_core::error::{Code, Error};
 use pleiades_credential::access::Principal;
@@ -55,7 +55,26 @@ pub(super) async fn admit(
     let credential = lookup.find(&head.headers, session.as_ref()).await?;
     check_revision(exchange, &provider, head, (principal, &credential)).await?;
     let session = session.map(|session| session.id);
-    enter_limits(services, provider, head, (principal, credential, session))
+    let mut state = enter_limits(services, provider, head, (principal, credential, session))?;
+    state._write = begin_write(exchange, head, &state).await;
+    Ok(state)
+}
+
+/// Of a body that is not looked into, the head of a client of 2026-07-28 alone says what it is; any other
+/// may be a write.
+async fn begin_write(exchange: &Exchange, head: &RequestHeader, state: &RelayState) -> Option<WriteGuard> {
+    let is_modern = state.revision.is_modern();
+    let is_call = !is_modern || state.method == "tools/call" || state.method.starts_with("tasks/");
+    if head.method != Method::POST || !is_call {
+        return None;
+    }
+    let named = head
+        .headers
+        .get("mcp-name")
+        .filter(|_| state.method == "tools/call");
+    let tool = named.and_then(|name| name.to_str().ok()).filter(|_| is_modern);
+    let account = state.credential.signature.account;
+    exchange.begin_write(&state.provider, tool, account).await
 }
 
 /// Checks that the upstream speaks the generation of a request. One that named modern revisions only is
@@ -133,6 +152,7 @@ fn enter_limits(
         session,
         method: method.to_owned(),
         permit,
+        _write: None,
         received: 0,
         failure: None,
         attempts: 0,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::credential::RelayCredential;
 use crate::catalog::Provider;
-use crate::exchange::Busy;
+use crate::exchange::{Busy, WriteGuard};
 use crate::proxy::limits::StreamSlot;
 use pleiades_core::{error::Error, limit::CallPermit, telemetry::InflightGuard};
 use pleiades_credential::access::Principal;
@@ -38,6 +38,8 @@ pub(in crate::proxy) struct RelayState {
     pub(super) _guards: (InflightGuard, Option<Busy>),
     /// Set when the answer is a stream: it may be silent for long.
     pub(super) stream_slot: Option<StreamSlot>,
+    /// Set where it may change what cached answers say. They are empty when this is dropped.
+    pub(super) _write: Option<WriteGuard>,
     /// Bytes of the request body so far.
     pub(super) received: usize,
     pub(super) failure: Option<Error>,

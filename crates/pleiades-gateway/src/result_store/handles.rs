@@ -1,0 +1,149 @@
+//! Results that were cut, kept whole under a handle for whoever got the cut.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::owner::{ResultOwner, digest};
+use super::quota::{Quota, QuotaMap};
+use super::record::{RecordTimes, StoredResult};
+use super::shared::SharedResults;
+use crate::shared_state::{EntryAddress, MAX_ENTRY, Retention};
+use pleiades_core::{random, telemetry::Metrics, time::unix_now};
+
+/// What a tenant's results may take, and those of all tenants, in bytes.
+const QUOTA: Quota = Quota {
+    tenant: 64 << 20,
+    all: 256 << 20,
+};
+/// The 128 random bits of a handle.
+const RANDOM: usize = 16;
+/// The same as text.
+const RANDOM_TEXT: usize = 22;
+const PREFIX: &str = "r_";
+const PURPOSE: &str = "shared_state/result";
+
+/// The results that can be read on.
+#[derive(Debug)]
+pub(crate) struct ResultHandles {
+    local: QuotaMap<Arc<StoredResult>>,
+    shared: Arc<dyn SharedResults>,
+    metrics: Arc<Metrics>,
+}
+
+impl ResultHandles {
+    pub(super) fn new(shared: Arc<dyn SharedResults>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            local: QuotaMap::new(QUOTA),
+            shared,
+            metrics,
+        }
+    }
+
+    /// Keeps a result for so long; its handle. `None` when it is larger than what a tenant may have.
+    pub(crate) async fn keep(
+        &self,
+        owner: &ResultOwner,
+        stored: Arc<StoredResult>,
+        keep_for: Duration,
+    ) -> Option<String> {
+        let bytes = stored.bytes();
+        if !self.local.has_room_for(bytes) {
+            return None;
+        }
+        // Without randomness there is no handle that others could not guess.
+        let handle = format!("{PREFIX}{}", random::token::<RANDOM>().ok()?);
+        let until = Instant::now() + keep_for;
+        let place = (owner.tenant(), until);
+        let kept = self
+            .local
+            .insert(key(owner, &handle), place, (Arc::clone(&stored), bytes));
+        self.sweep();
+        if kept && self.shared.is_configured() && bytes <= MAX_ENTRY {
+            let at = unix_now();
+            let times = RecordTimes {
+                at,
+                until: at.saturating_add(keep_for.as_secs()),
+            };
+            let address = EntryAddress {
+                purpose: PURPOSE,
+                owner: &owner.caller(),
+                id: &handle,
+            };
+            let retention = Retention {
+                tenant: owner.tenant(),
+                share: QUOTA.tenant,
+                ttl: keep_for,
+            };
+            let record = stored.to_bytes(times, &[]);
+            self.shared.put(address, retention, record.into()).await;
+        }
+        kept.then_some(handle)
+    }
+
+    /// The result that this caller reads under a handle at this provider, whichever account it is of. For
+    /// handles of others, expired and made-up ones alike there is none, after the same work.
+    pub(crate) async fn find(&self, owner: &ResultOwner, handle: &str) -> Option<Arc<StoredResult>> {
+        if !is_handle(handle) {
+            return None;
+        }
+        let key = key(owner, handle);
+        if let Some(stored) = self.local.get(&key) {
+            return Some(stored);
+        }
+        if !self.shared.is_configured() {
+            return None;
+        }
+        let address = EntryAddress {
+            purpose: PURPOSE,
+            owner: &owner.caller(),
+            id: handle,
+        };
+        let bytes = self.shared.entry(address).await.ok().flatten()?;
+        let (stored, times, _) = StoredResult::from_bytes(&bytes)?;
+        let left = times.until.checked_sub(unix_now()).filter(|left| *left > 0)?;
+        let (stored, bytes) = (Arc::new(stored), bytes.len());
+        let until = Instant::now() + Duration::from_secs(left);
+        let place = (owner.tenant(), until);
+        self.local.insert(key, place, (Arc::clone(&stored), bytes));
+        Some(stored)
+    }
+
+    /// Frees what has expired.
+    pub(super) fn sweep(&self) {
+        self.metrics.result_handles(self.local.sweep().0);
+    }
+}
+
+fn key(owner: &ResultOwner, handle: &str) -> [u8; 32] {
+    digest(&[owner.caller().as_bytes(), handle.as_bytes()])
+}
+
+fn is_handle(text: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    text.strip_prefix(PREFIX)
+        .is_some_and(|random| random.len() == RANDOM_TEXT && random.bytes().all(is_letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_has_128_random_bits_and_nothing_else_is_one() {
+        let token = random::token::<RANDOM>().unwrap();
+        assert_eq!(token.len(), RANDOM_TEXT);
+        assert!(is_handle(&format!("r_{token}")));
+        for other in [
+            "",
+            "r_",
+            &token,
+            &format!("r_{token}A"),
+            "r_AAAAAAAAAAAAAAAAAAAAA.",
+            "c_AAAAAAAAAAAAAAAAAAAAAA",
+        ] {
+            assert!(!is_handle(other), "{other}");
+        }
+    }
+}

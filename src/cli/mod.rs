@@ -7,10 +7,12 @@ pub mod schema;
 mod accounts;
 mod add;
 mod call;
+mod catalog_file;
 mod connect;
 mod demo;
 mod doctor;
 mod exit;
+mod facade;
 mod file;
 mod import;
 mod install;
@@ -216,6 +218,9 @@ enum Command {
     Vault(vault::VaultCommand),
     /// Ask a server what it is and write its descriptor.
     Add(#[command(flatten)] add::AddRequest),
+    /// Say what the meta tool makes of given calls; nothing is sent.
+    #[command(hide = true)]
+    Facade(#[command(flatten)] facade::FacadeFiles),
 }
 
 /// Runs the program.
@@ -274,6 +279,7 @@ fn dispatch(global: &Global, addresses: &Addresses, command: Option<Command>) ->
         Some(Command::Vault(command)) => vault::run(global, &command),
         Some(Command::Explain { code }) => Ok(explain::run(global.json, code.as_deref())),
         Some(Command::Add(request)) => add::run(global, &request),
+        Some(Command::Facade(files)) => facade::run(&files),
     }
 }
 

@@ -170,6 +170,27 @@ struct PageContext {
     count: usize,
 }
 
+/// Entries of `tools/list` from elsewhere than a provider, repaired and bounded as those of one.
+pub(super) fn tools_of(entries: &[Raw], bounds: MemoryBounds, left_out: &mut LeftOut) -> Vec<RawObject> {
+    let filling = PageContext {
+        list: ListKind::Tools,
+        room: Arc::new(ByteBudget::new(bounds.lists)),
+        left: bounds.list,
+        count: 0,
+    };
+    let mut filler = PageVisitor {
+        filling,
+        opened: ParsedPage::default(),
+    };
+    for entry in entries {
+        if let Err(why) = filler.take(entry) {
+            filler.opened.left_out.add(why);
+        }
+    }
+    left_out.append(filler.opened.left_out);
+    filler.opened.entries
+}
+
 async fn parse_page(filling: PageContext, page: Raw) -> Result<ParsedPage, Error> {
     if page.get().len() <= LARGE {
         return filling.open(&reserved::strip(page));

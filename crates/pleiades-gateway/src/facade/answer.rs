@@ -259,21 +259,31 @@ impl MetaAnswer {
         answer
     }
 
-    /// The `CallToolResult` for a peer. The object stands in `structuredContent` and its text in
-    /// the first block, because hosts show their models the one or the other.
+    /// The answer object alone.
     #[must_use]
-    pub fn into_result(self, revision: Revision, telemetry_id: &str) -> Raw {
-        let text = &*self.text;
-        let object = StructuredAnswer {
+    pub fn object(&self, telemetry_id: &str) -> Raw {
+        raw::raw(&self.structured(telemetry_id))
+    }
+
+    fn structured<'a>(&'a self, telemetry_id: &'a str) -> StructuredAnswer<'a> {
+        StructuredAnswer {
             status: self.status.as_str(),
-            text,
+            text: &self.text,
             data: self.data.as_deref(),
             accounts: &self.accounts,
             account_id: self.account.as_deref(),
             next: self.next.as_deref(),
             notes: &self.notes,
             telemetry_id,
-        };
+        }
+    }
+
+    /// The `CallToolResult` for a peer. The object stands in `structuredContent` and its text in
+    /// the first block, because hosts show their models the one or the other.
+    #[must_use]
+    pub fn into_result(self, revision: Revision, telemetry_id: &str) -> Raw {
+        let text = &*self.text;
+        let object = self.structured(telemetry_id);
         let (beside, structured_content) = match self.is_of_schema {
             true => (Some(AnswerMeta { answer: object }), None),
             false => (None, Some(object)),

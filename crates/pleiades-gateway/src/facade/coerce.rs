@@ -199,8 +199,9 @@ fn read(schema: &Value, kind: &str, text: &str) -> Option<Value> {
             .filter(|number| number.to_string() == text)
             .map(Value::from),
         "number" => number(text),
-        "object" => duplicate_keys::value(text).filter(Value::is_object),
-        "array" => duplicate_keys::value(text)
+        "object" => duplicate_keys::parse(text).ok().filter(Value::is_object),
+        "array" => duplicate_keys::parse(text)
+            .ok()
             .filter(Value::is_array)
             .or_else(|| single(schema, text)),
         _ => None,

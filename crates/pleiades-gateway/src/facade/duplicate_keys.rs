@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Value, value::RawValue};
 
+use super::envelope::printable;
 use pleiades_mcp::raw;
 
 /// Members among which a double is searched one by one.
@@ -33,13 +34,17 @@ pub(super) fn defect(raw: &RawValue) -> Option<JsonDefect> {
     }
 }
 
-/// A JSON text as a value; `None` when it is no JSON, or has a name twice.
-pub(super) fn value(text: &str) -> Option<Value> {
+/// A JSON text as a value; the error says how it fails, in words that follow its name.
+pub(super) fn parse(text: &str) -> Result<Value, String> {
     let text = &*raw::repair_surrogates(text);
-    let raw: &RawValue = serde_json::from_str(text).ok()?;
+    let no_json = |cause: serde_json::Error| format!("is text that is no JSON ({cause})");
+    let raw: &RawValue = serde_json::from_str(text).map_err(no_json)?;
     match defect(raw) {
-        Some(_) => None,
-        None => serde_json::from_str(text).ok(),
+        Some(JsonDefect::DuplicateKey(name)) => Err(format!("names `{}` twice", printable(&name))),
+        Some(JsonDefect::HugeNumber(_)) => {
+            Err("holds a number that is too large, or is nested too deeply".to_owned())
+        }
+        None => serde_json::from_str(text).map_err(no_json),
     }
 }
 
@@ -185,6 +190,6 @@ mod tests {
     fn equal_names_of_different_objects_are_none() {
         assert_eq!(found(r#"{"a":{"a":[{"a":1},{"a":"a"}]},"b":-1}"#), None);
         assert_eq!(found("[1,\"a\",\"a\"]"), None);
-        assert!(value(r#"{"a":1}"#).is_some() && value(r#"{"a":1,"a":1}"#).is_none() && value("{").is_none());
+        assert!(parse(r#"{"a":1}"#).is_ok() && parse(r#"{"a":1,"a":1}"#).is_err() && parse("{").is_err());
     }
 }

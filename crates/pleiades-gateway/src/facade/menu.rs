@@ -1,5 +1,7 @@
 //! Which operations a provider has, where a call named none that exists.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::answer::{AnswerStatus, MetaAnswer};
@@ -58,7 +60,7 @@ pub(super) fn unknown(
     provider: &Provider,
     catalogue: &Catalogue,
     name: &str,
-    elsewhere: Option<String>,
+    elsewhere: &[Arc<str>],
 ) -> MetaAnswer {
     let near = name::nearest(catalogue, name, NEAREST);
     let lines: Vec<String> = near.iter().map(|tool| signature::line(tool)).collect();
@@ -68,8 +70,13 @@ pub(super) fn unknown(
         provider.title,
         printable(name)
     );
-    if let Some(other) = elsewhere {
-        text.push_str(&format!(" `use_{other}` has it."));
+    if !elsewhere.is_empty() {
+        let others: Vec<String> = elsewhere.iter().map(|id| format!("`use_{id}`")).collect();
+        let verb = if others.len() == 1 { "has" } else { "have" };
+        text.push_str(&format!(
+            " {} {verb} it: call that tool instead.",
+            others.join(", ")
+        ));
     } else if !lines.is_empty() {
         text.push_str(" The nearest are:\n");
         text.push_str(&lines.join("\n"));

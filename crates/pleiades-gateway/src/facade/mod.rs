@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod definition;
+pub mod meta_tool;
 pub mod misfit;
 pub mod options;
 pub mod plan;

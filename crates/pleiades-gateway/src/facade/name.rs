@@ -31,7 +31,7 @@ pub(super) fn find<'a>(name: &str, id: &str, catalogue: &'a Catalogue) -> NameMa
         return NameMatch::Unknown;
     }
     let bare = without_host(name);
-    if bare.strip_prefix("use_") == Some(id) {
+    if is_own(bare, id) {
         return NameMatch::Own;
     }
     match catalogue.tool(bare).or_else(|| spelled(bare, id, catalogue)) {
@@ -40,11 +40,28 @@ pub(super) fn find<'a>(name: &str, id: &str, catalogue: &'a Catalogue) -> NameMa
     }
 }
 
+/// Whether a name is that of the provider or of its meta tool, with whatever a host puts before that.
+fn is_own(name: &str, id: &str) -> bool {
+    let whole = name.strip_suffix("_write").unwrap_or(name);
+    let before = [name, whole]
+        .into_iter()
+        .find_map(|name| name.strip_suffix(id)?.strip_suffix("use_"));
+    let is_host = |host: &str| !host.ends_with(char::is_alphanumeric);
+    name.eq_ignore_ascii_case(id) || before.is_some_and(is_host)
+}
+
 /// A name without what hosts put before it: `mcp__gateway__use_x` is `use_x`.
-fn without_host(name: &str) -> &str {
-    name.strip_prefix("mcp__")
-        .and_then(|rest| rest.split_once("__"))
-        .map_or(name, |(_, own)| own)
+pub(super) fn without_host(name: &str) -> &str {
+    let name = name.trim();
+    let name = ["functions.", "default_api.", "default_api:"]
+        .iter()
+        .find_map(|host| name.strip_prefix(host))
+        .unwrap_or(name);
+    let after = |marks: (&str, &str)| Some(name.strip_prefix(marks.0)?.split_once(marks.1)?.1);
+    after(("mcp__", "__"))
+        .or_else(|| after(("mcp_", "_")))
+        .filter(|own| !own.is_empty())
+        .unwrap_or(name)
 }
 
 /// The one operation with the same letters, the provider's id before it or the prefix that most
@@ -56,7 +73,9 @@ fn spelled<'a>(name: &str, id: &str, catalogue: &'a Catalogue) -> Option<&'a Arc
     let wanted = words(name);
     let own = words(id);
     let shorter = wanted
-        .strip_prefix(own.as_slice())
+        .strip_prefix(["use".to_owned()].as_slice())
+        .and_then(|rest| rest.strip_prefix(own.as_slice()))
+        .or_else(|| wanted.strip_prefix(own.as_slice()))
         .filter(|rest| !rest.is_empty());
     let names: Vec<(Vec<String>, &Arc<Tool>)> = catalogue
         .tools
@@ -74,6 +93,7 @@ fn spelled<'a>(name: &str, id: &str, catalogue: &'a Catalogue) -> Option<&'a Arc
         Some(wanted.concat()),
         shorter.map(<[String]>::concat),
         Some(format!("{prefix}{}", wanted.concat())),
+        shorter.map(|rest| format!("{prefix}{}", rest.concat())),
     ]
     .into_iter()
     .flatten()

@@ -101,8 +101,8 @@ impl CallOptions {
             Value::Null => return Ok(Self::default()),
             Value::Object(members) => members,
             Value::String(text) if text.trim().is_empty() => return Ok(Self::default()),
-            Value::String(text) => match duplicate_keys::value(text.trim()) {
-                Some(Value::Object(members)) => {
+            Value::String(text) => match duplicate_keys::parse(text.trim()) {
+                Ok(Value::Object(members)) => {
                     let note = "`options` was text and was read as the JSON object in it";
                     repairs.note(Repair::Other, note);
                     parsed = members;
@@ -317,7 +317,9 @@ impl OptionReader<'_> {
     }
 
     fn calls(&mut self, value: &Value) {
-        let parsed = value.as_str().and_then(|text| duplicate_keys::value(text.trim()));
+        let parsed = value
+            .as_str()
+            .and_then(|text| duplicate_keys::parse(text.trim()).ok());
         if parsed.as_ref().is_some_and(Value::is_array) {
             self.repaired("calls", "a list");
         }

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use serde_json::{Map, Value, value::RawValue};
 
 use super::answer::{AnswerStatus, MetaAnswer};
-use super::coerce;
 use super::duplicate_keys::{self, JsonDefect};
 use super::envelope::{self, NamedTool, ToolIndex, Unreadable, printable};
 use super::explain::{invalid, schema};
 use super::faults::{self, ArgumentFault};
 use super::menu::{menu, unknown};
+use super::meta_tool::CallContext;
 use super::options::{self, CallOptions, ResultRequest};
 use super::repairs::{Repair, Repairs};
 use super::shape::declared;
+use super::{coerce, name};
 use crate::catalog::{Catalogue, Effort, Provider, Tool};
-use pleiades_core::error::{Code, Error};
 use pleiades_mcp::{Raw, RawObject, raw};
 
 /// Of arguments that are no object, for the log: why may repeat them.
@@ -58,17 +58,20 @@ pub enum MetaPlan {
 /// What a call of a provider's meta tool means; `arguments` are the meta tool's own.
 #[must_use]
 pub fn plan(provider: &Provider, catalogue: &Catalogue, arguments: &RawObject) -> MetaPlan {
-    plan_among(provider, catalogue, arguments, &|_| None)
+    let context = CallContext {
+        called: "",
+        elsewhere: &|_| Vec::new(),
+    };
+    plan_among(provider, catalogue, arguments, &context)
 }
 
-/// The same where other providers are at hand: `elsewhere` is asked for an operation that this
-/// one lacks and names the provider that has it, of those this caller may see.
+/// The same where it is known which meta tool was called, and which other providers there are.
 #[must_use]
-pub(crate) fn plan_among(
+pub fn plan_among(
     provider: &Provider,
     catalogue: &Catalogue,
     arguments: &RawObject,
-    elsewhere: &dyn Fn(&str) -> Option<String>,
+    context: &CallContext<'_>,
 ) -> MetaPlan {
     if let Some(why) = defect(arguments) {
         let mut answer = MetaAnswer::new(AnswerStatus::InvalidArguments, format!("Nothing was run: {why}"));
@@ -76,7 +79,7 @@ pub(crate) fn plan_among(
         return MetaPlan::Answer(answer);
     }
     fast_path(catalogue, arguments, Judge::Ample)
-        .unwrap_or_else(|| lenient_path(provider, catalogue, arguments, elsewhere))
+        .unwrap_or_else(|| lenient_path(provider, catalogue, arguments, context))
 }
 
 /// A call that is small and as it should be, which most are; `None` for any other.
@@ -103,22 +106,15 @@ pub(crate) fn without_check(catalogue: &Catalogue, arguments: &RawObject) -> Opt
     fast_path(catalogue, arguments, Judge::Provider)
 }
 
-/// The meta tool's own arguments, as a client sent them: an object, or the JSON text of one.
+/// The meta tool's own arguments, as a client sent them: an object, the JSON text of one, or a list of one.
 ///
 /// # Errors
-/// [`Code::InvalidParams`] when they are neither.
-pub fn given(raw: Option<&RawValue>) -> Result<RawObject, Error> {
-    let wrong = || Error::new(Code::InvalidParams, "`arguments` must be a JSON object");
+/// The answer when they are none of these.
+pub fn given(raw: Option<&RawValue>) -> Result<RawObject, Box<MetaAnswer>> {
     let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
         return Ok(RawObject::new());
     };
-    match raw::text(raw) {
-        None => RawObject::open(raw).map_err(|cause| wrong().because(cause)),
-        Some(text) if text.trim().is_empty() => Ok(RawObject::new()),
-        Some(text) => {
-            serde_json::from_str(&raw::repair_surrogates(&text)).map_err(|cause| wrong().because(cause))
-        }
-    }
+    envelope::opened(raw).map_err(|why| Box::new(unread(&why.into())))
 }
 
 /// Who decides whether arguments fit, and how much work that may take.
@@ -148,22 +144,12 @@ fn defect(given: &RawObject) -> Option<String> {
     })
 }
 
-/// For the single tool: the provider of the operation, by `provider` or by `tool` as `provider.operation`.
-#[must_use]
-pub(crate) fn provider_of(arguments: &RawObject) -> Option<String> {
-    if let Some(id) = arguments.text("provider") {
-        return Some(id.into_owned());
-    }
-    let tool = arguments.text("tool")?;
-    tool.split_once('.').map(|(id, _)| id.to_owned())
-}
-
 /// The account that a call names, wherever it stands: beside the operation, or in the call that was
 /// wrapped in another one.
 ///
 /// # Errors
-/// [`Code::InvalidParams`] when it is no text.
-pub(crate) fn account_of(arguments: &RawObject) -> Result<Option<String>, Error> {
+/// The answer when it is neither text nor a whole number.
+pub fn account_of(arguments: &RawObject) -> Result<Option<String>, Box<MetaAnswer>> {
     let mut inner = Vec::new();
     let mut given = arguments.get(ACCOUNT).map(ToOwned::to_owned);
     for _ in 0..MAX_WRAPPED {
@@ -171,35 +157,22 @@ pub(crate) fn account_of(arguments: &RawObject) -> Result<Option<String>, Error>
             break;
         }
         let around = inner.last().unwrap_or(arguments);
-        let Some(call) = inner_call(around) else { break };
+        let Some(call) = envelope::inner_call(around) else {
+            break;
+        };
         given = call.get(ACCOUNT).map(ToOwned::to_owned);
         inner.push(call);
     }
     let Some(given) = given.filter(|given| given.get() != "null") else {
         return Ok(None);
     };
-    let wrong = || {
-        Error::new(
-            Code::InvalidParams,
-            "`accountId` must be text, as an answer listed it",
-        )
-    };
-    Ok(Some(raw::text(&given).ok_or_else(wrong)?.into_owned()))
-}
-
-/// The call inside a call, when it looks like one.
-fn inner_call(arguments: &RawObject) -> Option<RawObject> {
-    if arguments.get("tool").is_some() {
-        return None;
+    // A whole number has one text.
+    if given.get().bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(Some(given.get().to_owned()));
     }
-    let words = ["arguments", "params", "input"];
-    let value = words.into_iter().find_map(|word| arguments.get(word))?;
-    let inner = match raw::text(value) {
-        Some(text) => serde_json::from_str::<RawObject>(&raw::repair_surrogates(&text)).ok()?,
-        None => RawObject::open(value).ok()?,
-    };
-    let is_call = inner.get("tool").is_some() || inner.get("prompt").is_some();
-    is_call.then_some(inner)
+    let why = "`accountId` must be text, as an answer listed it".to_owned();
+    let text = raw::text(&given).ok_or_else(|| Box::new(unread(&why.into())))?;
+    Ok(Some(text.into_owned()))
 }
 
 /// The well-formed call, without taking anything apart: an exact name, an object, a schema that it fits.
@@ -264,10 +237,11 @@ fn lenient_path(
     provider: &Provider,
     catalogue: &Catalogue,
     given: &RawObject,
-    elsewhere: &dyn Fn(&str) -> Option<String>,
+    context: &CallContext<'_>,
 ) -> MetaPlan {
     let index = ToolIndex {
         id: &provider.id,
+        called: name::without_host(context.called),
         catalogue,
     };
     let call = match envelope::read(index, given) {
@@ -288,7 +262,7 @@ fn lenient_path(
     let tool = match call.named {
         NamedTool::Nothing => return MetaPlan::Answer(menu(catalogue, call.prompted)),
         NamedTool::Unknown(name) => {
-            return MetaPlan::Answer(unknown(provider, catalogue, &name, elsewhere(&name)));
+            return MetaPlan::Answer(unknown(provider, catalogue, &name, &(context.elsewhere)(&name)));
         }
         NamedTool::Operation(tool) => tool,
     };

@@ -50,6 +50,17 @@ impl ListReader {
         KnownLists { lists: known, whole }
     }
 
+    /// The tools that are at hand of the providers in scope but one, as this caller may see them.
+    pub(crate) fn known_tools(
+        &self,
+        request: &Request<'_>,
+        but: Option<&str>,
+    ) -> Vec<(Arc<Provider>, Arc<Catalogue>)> {
+        let mut known = self.all_known(request).lists;
+        known.retain(|(provider, _)| but != Some(&*provider.id));
+        known
+    }
+
     pub(crate) async fn connected(
         &self,
         request: &Request<'_>,

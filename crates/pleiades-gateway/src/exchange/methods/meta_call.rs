@@ -8,9 +8,10 @@ use crate::catalog::{Catalogue, Provider, Tool};
 use crate::exchange::account::Reached;
 use crate::exchange::call::CallOutcome;
 use crate::exchange::request::{Request, parse_account};
-use crate::exchange::union::{Listed, meant};
+use crate::exchange::union::Listed;
 use crate::exchange::{reply::Done, services::MethodServices, workers::LARGE};
 use crate::facade::answer::{AnswerStatus, MetaAnswer};
+use crate::facade::meta_tool::{self, CallContext};
 use crate::facade::plan::{self, MetaPlan};
 use crate::facade::repairs::Repair;
 use pleiades_core::error::{Code, Error};
@@ -31,11 +32,13 @@ pub(super) async fn meta_call(
     name: &str,
     params: &RawObject,
 ) -> Result<Done, Error> {
-    let mut arguments = plan::given(params.get("arguments"))?;
-    let provider = meta_provider(services, request, name, &mut arguments)?;
+    let (provider, named, arguments) = match meta_provider(services, request, (name, params))? {
+        Ok(placed) => placed,
+        Err(answer) => return Ok(unplaced(request, *answer)),
+    };
     request.facts().set_provider(&provider.id);
     // The account that a call's own arguments name goes before all others.
-    let named = parse_account(&plan::account_of(&arguments)?.unwrap_or_default())?;
+    let named = parse_account(&named.unwrap_or_default())?;
     let named = named.or_else(|| request.named_account().cloned());
     let request = &request.clone().with_account(named);
     let call = ProviderCall {
@@ -51,7 +54,7 @@ pub(super) async fn meta_call(
     let account = reached.account.clone().filter(|_| ambiguous.is_none());
     request.facts().set_account(account.as_ref());
     call.name_tool(&arguments, &lists);
-    let (plan, lists) = match call.understood(&reached, lists, arguments).await {
+    let (plan, lists) = match call.understood(&reached, lists, (name, arguments)).await {
         Ok(understood) => understood,
         Err(error) => return call.failed(account, error, None),
     };
@@ -90,40 +93,61 @@ pub(super) async fn meta_call(
     }
 }
 
+/// The provider of a call, the account that it names, and the call itself; inside, the answer to one that
+/// cannot be read, or that names no provider where the tool is that of all.
+type PlacedCall = Result<(Arc<Provider>, Option<String>, RawObject), Box<MetaAnswer>>;
+
 fn meta_provider(
     services: &MethodServices,
     request: &Request<'_>,
-    name: &str,
-    arguments: &mut RawObject,
-) -> Result<Arc<Provider>, Error> {
+    (name, params): (&str, &RawObject),
+) -> Result<PlacedCall, Error> {
     let providers = &request.snapshot().providers;
+    let given = plan::given(params.get("arguments"));
     if services.is_single(request) {
-        let given = plan::provider_of(arguments).or_else(|| {
-            // An operation may name its provider before its own name.
-            let tool = arguments.text("tool")?;
-            let meant = meant(providers, &tool);
-            meant.first().map(|(provider, _)| provider.id.to_string())
+        let taken = given.and_then(|mut arguments| {
+            let ids: Vec<&str> = request.in_scope().map(|provider| &*provider.id).collect();
+            let having = |tool: &str| having(&services.lists.known_tools(request, None), tool);
+            let id = meta_tool::take_provider(&mut arguments, &ids, &having)?;
+            Ok((id, arguments))
         });
-        let id = given.ok_or_else(|| {
-            Error::new(
-                Code::InvalidParams,
-                "say which `provider` the operation belongs to",
-            )
-        })?;
-        arguments.remove("provider");
+        let (id, arguments) = match taken {
+            Ok(taken) => taken,
+            Err(answer) => return Ok(Err(answer)),
+        };
         let provider = request.provider(&id);
         let explain = |error| services.catalog.explain_absence(error, &id, request.principal());
-        return provider.map_err(explain);
+        let provider = provider.map_err(explain)?;
+        return Ok(plan::account_of(&arguments).map(|account| (provider, account, arguments)));
     }
     let only = request.scope().provider.as_deref();
     let id = name.strip_prefix("use_");
     let id = id.filter(|id| only.is_none_or(|only| only == *id));
     let provider = id.and_then(|id| providers.get(id)).cloned();
-    provider.ok_or_else(|| {
+    let provider = provider.ok_or_else(|| {
         let error = Listed::Tools.unknown(name);
         let catalog = &services.catalog;
         catalog.explain_absence(error, id.unwrap_or(name), request.principal())
-    })
+    })?;
+    Ok(given.and_then(|arguments| Ok((provider, plan::account_of(&arguments)?, arguments))))
+}
+
+/// The providers of these whose tools include one of such a name.
+fn having(known: &[(Arc<Provider>, Arc<Catalogue>)], tool: &str) -> Vec<Arc<str>> {
+    let known = known.iter().map(|(provider, lists)| (&**provider, &**lists));
+    meta_tool::having(tool, known)
+}
+
+/// The answer to a call before it is known whom it is for.
+fn unplaced(request: &Request<'_>, mut answer: MetaAnswer) -> Done {
+    if let Some(cause) = answer.cause.take() {
+        request.facts().set_cause(cause);
+    }
+    let outcome = answer.outcome();
+    Done::Result(
+        answer.into_result(request.revision(), &request.peer().request_id),
+        outcome,
+    )
 }
 
 impl ProviderCall<'_> {
@@ -159,10 +183,10 @@ impl ProviderCall<'_> {
         &self,
         reached: &Reached,
         lists: Arc<Catalogue>,
-        arguments: RawObject,
+        (called, arguments): (&str, RawObject),
     ) -> Result<(MetaPlan, Arc<Catalogue>), Error> {
         let arguments = Arc::new(arguments);
-        let plan = self.plan(&lists, &arguments).await?;
+        let plan = self.plan(&lists, (called, &arguments)).await?;
         if !lacks(&plan, &lists) {
             return Ok((plan, lists));
         }
@@ -178,7 +202,7 @@ impl ProviderCall<'_> {
                 let read = (&reached.identity, read);
                 let lists = &self.services.lists;
                 let lists = lists.with_older(self.request, self.provider, read).await;
-                let plan = self.plan(&lists, &arguments).await?;
+                let plan = self.plan(&lists, (called, &arguments)).await?;
                 match lists.tools_error() {
                     Some(error) if lacks(&plan, &lists) => error,
                     _ => return Ok((plan, lists)),
@@ -192,14 +216,25 @@ impl ProviderCall<'_> {
 
     /// What a call means: at once where it is small and as it should be, by a worker where it has to be
     /// looked into. When there is no time for that, the provider judges a call as it should be.
-    async fn plan(&self, lists: &Arc<Catalogue>, arguments: &Arc<RawObject>) -> Result<MetaPlan, Error> {
+    async fn plan(
+        &self,
+        lists: &Arc<Catalogue>,
+        (called, arguments): (&str, &Arc<RawObject>),
+    ) -> Result<MetaPlan, Error> {
         if let Some(plan) = plan::at_once(lists, arguments) {
             return Ok(plan);
         }
         let work = {
             let (provider, lists) = (Arc::clone(self.provider), Arc::clone(lists));
-            let arguments = Arc::clone(arguments);
-            move || plan::plan(&provider, &lists, &arguments)
+            let (arguments, called) = (Arc::clone(arguments), called.to_owned());
+            let others = self.services.lists.known_tools(self.request, Some(&provider.id));
+            move || {
+                let context = CallContext {
+                    called: &called,
+                    elsewhere: &|tool| having(&others, tool),
+                };
+                plan::plan_among(&provider, &lists, &arguments, &context)
+            }
         };
         let holder = self.request.holder();
         let workers = &self.services.workers;

@@ -144,18 +144,16 @@ fn calls_as_they_arrive_in_practice_become_what_they_should() {
         rows += 1;
         let row: CallCase = serde_json::from_str(line).expect("a row");
         let elsewhere = |name: &str| {
-            catalogues
-                .iter()
-                .find(|(_, catalogue)| catalogue.tool(name).is_some())
-                .map(|(server, _)| server.clone())
+            let has = |(_, catalogue): &(&String, &Catalogue)| catalogue.tool(name).is_some();
+            let having = catalogues.iter().filter(has);
+            having.map(|(server, _)| server.as_str().into()).collect()
+        };
+        let context = CallContext {
+            called: &format!("use_{}", row.server),
+            elsewhere: &elsewhere,
         };
         let call = RawObject::open(&raw::raw(&row.input)).expect("an object");
-        let plan = plan_among(
-            &provider(&row.server),
-            &catalogues[&row.server],
-            &call,
-            &elsewhere,
-        );
+        let plan = plan_among(&provider(&row.server), &catalogues[&row.server], &call, &context);
         if let Some(fault) = fault(&row, plan) {
             faults.push(format!(
                 "{} ({}): {}",
@@ -367,24 +365,6 @@ fn a_schema_that_cannot_be_compiled_leaves_the_judgement_to_the_provider() {
         planned(&odd, json!({ "tool": "odd", "arguments": { "a": 1 } })),
         MetaPlan::Run { .. }
     ));
-}
-
-#[test]
-fn the_single_tool_names_its_provider_apart_or_before_the_operation() {
-    let of = |call: Value| provider_of(&RawObject::open(&raw::raw(&call)).expect("an object"));
-    assert_eq!(
-        of(json!({ "provider": "weather", "tool": "a.b" })).as_deref(),
-        Some("weather")
-    );
-    assert_eq!(
-        of(json!({ "tool": "weather.get_forecast" })).as_deref(),
-        Some("weather")
-    );
-    assert_eq!(of(json!({ "tool": "get_forecast" })), None);
-    assert_eq!(
-        ran(json!({ "tool": "weather.get_forecast", "arguments": { "city": "Bern" } })).0,
-        "get_forecast"
-    );
 }
 
 #[test]

@@ -1,0 +1,124 @@
+//! `pleiades facade`: what the meta tool makes of given calls, for measuring. Nothing is sent anywhere.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::Value;
+
+use super::catalog_file::{self, CatalogFile};
+use super::{exit, ui};
+use pleiades_gateway::facade::answer::{AnswerStatus, MetaAnswer};
+use pleiades_gateway::facade::meta_tool::{self, CallContext};
+use pleiades_gateway::facade::plan::{self, MetaPlan};
+use pleiades_mcp::{Raw, RawObject};
+
+/// Nothing is run here, so that no result is kept.
+const NO_RESULT: &str = "Nothing was run: there is no result of this id. Make the call itself again.";
+
+#[derive(Debug, Args)]
+pub(super) struct FacadeFiles {
+    /// The tools that exist: JSON lines `{server, name, description, inputSchema, annotations?}`.
+    #[arg(long, value_name = "FILE")]
+    catalog: PathBuf,
+    /// The calls: JSON lines `{id, server, tool_called, input}`; `server` is not read.
+    #[arg(long, value_name = "FILE")]
+    calls: PathBuf,
+}
+
+/// Prints what becomes of each call, a line of JSON each.
+pub(super) fn run(files: &FacadeFiles) -> Result<u8, u8> {
+    let providers = catalog_file::read(&files.catalog)?;
+    let path = &files.calls;
+    for (number, line) in catalog_file::lines(&catalog_file::text(path)?) {
+        let call = FacadeCall::read(path, number, line)?;
+        ui::out(call.outcome(&providers).close().get());
+    }
+    Ok(exit::OK)
+}
+
+struct FacadeCall {
+    id: Value,
+    /// The meta tool's name, as its client spelled it.
+    called: String,
+    input: Option<Raw>,
+}
+
+impl FacadeCall {
+    fn read(path: &Path, number: usize, line: &str) -> Result<Self, u8> {
+        let row = catalog_file::object(path, number, line)?;
+        let Some(called) = row.read("tool_called") else {
+            return Err(catalog_file::fault(path, number, "there is no `tool_called`"));
+        };
+        Ok(Self {
+            id: row.read("id").unwrap_or_default(),
+            called,
+            input: row.get("input").map(ToOwned::to_owned),
+        })
+    }
+
+    fn outcome(self, providers: &CatalogFile) -> RawObject {
+        let plan = self
+            .plan(providers)
+            .unwrap_or_else(|answer| MetaPlan::Answer(*answer));
+        let mut line = RawObject::new();
+        line.put("id", &self.id);
+        match plan {
+            MetaPlan::Answer(answer) => self.answered(&answer, &mut line),
+            MetaPlan::Read(_) => {
+                let answer = MetaAnswer::new(AnswerStatus::InvalidArguments, NO_RESULT);
+                self.answered(&answer, &mut line);
+            }
+            MetaPlan::Run {
+                tool,
+                arguments,
+                notes,
+                ..
+            } => {
+                let mut upstream = RawObject::new();
+                upstream.put("name", &*tool.upstream);
+                upstream.set("arguments", arguments);
+                line.put("outcome", "run");
+                line.set("upstream", upstream.close());
+                line.put("notes", &notes);
+            }
+        }
+        line
+    }
+
+    fn answered(&self, answer: &MetaAnswer, line: &mut RawObject) {
+        let id = self
+            .id
+            .as_str()
+            .map_or_else(|| self.id.to_string(), str::to_owned);
+        line.put("outcome", "answer");
+        line.set("answer", answer.object(&id));
+    }
+
+    /// What the call means: to the provider of the tool that was called, to one that the call names where
+    /// that is the one tool for all.
+    fn plan(&self, providers: &CatalogFile) -> Result<MetaPlan, Box<MetaAnswer>> {
+        let mut arguments = plan::given(self.input.as_deref())?;
+        let ids: Vec<&str> = providers.keys().map(String::as_str).collect();
+        let having = |name: &str, but: &str| {
+            let others = providers.values().filter(|it| &*it.provider.id != but);
+            meta_tool::having(name, others.map(|it| (&*it.provider, &*it.lists)))
+        };
+        let id = match meta_tool::meta_tool_of(&self.called, &ids) {
+            Some(id) => id.to_owned(),
+            None => meta_tool::take_provider(&mut arguments, &ids, &|name| having(name, ""))?,
+        };
+        let Some(meant) = providers.get(&id) else {
+            return Err(meta_tool::unknown_provider(&id, &ids));
+        };
+        let context = CallContext {
+            called: &self.called,
+            elsewhere: &|name| having(name, &id),
+        };
+        Ok(plan::plan_among(
+            &meant.provider,
+            &meant.lists,
+            &arguments,
+            &context,
+        ))
+    }
+}

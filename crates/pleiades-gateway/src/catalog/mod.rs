@@ -51,7 +51,6 @@ pub use live::Live;
 pub use load::DescriptorReader;
 pub use offline::OfflineProvider;
 pub use provider::{CacheRule, FacadeConfig, Provider, RelayAccess};
-pub use provider::{FacadeConfig, Provider, RelayAccess};
 pub use reload::{Reload, ReloadOutcome};
 pub use repair::MAX_URI;
 pub use rules::{ReadRules, ToolRules};

@@ -61,6 +61,7 @@ fn provider(id: &str) -> Provider {
         rules: ToolRules::default(),
         relay: RelayAccess::Open,
         facade: FacadeConfig::default(),
+        cache: None,
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),
         live: Arc::new(Live::default()),

@@ -1,5 +1,17 @@
 //! Which operations fit a prompt: names, texts and parameters of operations in, an order of them out.
 //! Pure: no I/O, no clock, no catalogue.
 
+pub use document::{Document, Effect};
+pub use index::Index;
+pub use rank::{Ranked, Ranking, Scope, rank};
+
+mod aliases;
+mod document;
+mod evidence;
+mod form;
+mod index;
+mod prompt;
+mod rank;
 #[cfg(feature = "semantic")]
 mod semantic;
+mod words;

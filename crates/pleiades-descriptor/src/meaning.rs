@@ -32,6 +32,7 @@ pub(crate) fn check(root: &Node, folder: &Path, world: &ReadContext, report: &mu
         }
     }
     plain_texts(root, report);
+    about_length(root, report);
     tool_name_length(root, report);
     conflict(root, report);
     relay(root, report);
@@ -49,21 +50,42 @@ fn plain_texts(root: &Node, report: &mut Report) {
     }
 }
 
-/// Longest name of a tool that most models take, and what stands before the id in it.
+/// Longest `about`, in bytes: it is part of a tool's description, which a model reads in every turn.
+const LONGEST_ABOUT: usize = 300;
+
+fn about_length(root: &Node, report: &mut Report) {
+    let Some(entry) = root.entry("about").filter(|entry| !entry.value.is_bad) else {
+        return;
+    };
+    let length = entry.value.text().map_or(0, str::len);
+    if length > LONGEST_ABOUT {
+        let finding = say(format!("must have at most {LONGEST_ABOUT} bytes, found {length}"));
+        let cure = "name what the provider is for in a few nouns; models read it in every turn";
+        report.fault(entry.value.at, "about", finding.cure(cure));
+    }
+}
+
+/// Longest name of a tool that most models take, and what stands around the id in it.
 const LONGEST: usize = 64;
 const PREFIX: &str = "use_";
+const WRITES: &str = "_write";
 
 /// Warns of ids that make the name of the meta tool too long.
 fn tool_name_length(root: &Node, report: &mut Report) {
     let Some(entry) = root.entry("id").filter(|entry| !entry.value.is_bad) else {
         return;
     };
-    let length = root.text_at(&["id"]).map_or(0, |id| PREFIX.len() + id.len());
+    let suffix = match root.text_at(&["facade", "split"]) {
+        Some("read_write") => WRITES,
+        _ => "",
+    };
+    let around = PREFIX.len() + suffix.len();
+    let length = root.text_at(&["id"]).map_or(0, |id| around + id.len());
     if length > LONGEST {
         let finding = say(format!(
-            "the tool `use_{{id}}` has {length} characters; most models take names of {LONGEST} at most"
+            "the tool `{PREFIX}{{id}}{suffix}` has {length} characters; most models take names of {LONGEST} at most"
         ));
-        let cure = format!("shorten it to {} characters", LONGEST - PREFIX.len());
+        let cure = format!("shorten it to {} characters", LONGEST - around);
         report.warning(entry.value.at, "id", finding.cure(cure));
     }
 }

@@ -31,8 +31,8 @@ pub struct Descriptor {
     /// Name for people. Nothing in it is a reference. Default: the id.
     #[serde(default)]
     pub title: Option<String>,
-    /// Nouns that say what the provider is for; they stand verbatim in the description of its one
-    /// tool. Nothing in it is a reference. Default: none.
+    /// Nouns that say what the provider is for, at most 300 bytes; they stand verbatim in the description
+    /// of its one tool. Nothing in it is a reference. Default: none.
     #[serde(default)]
     pub about: Option<String>,
     /// Where the provider is.
@@ -95,7 +95,7 @@ pub struct Facade {
     /// What is shown before an account is connected. Default: what `facade.exposure` of the settings
     /// says.
     pub exposure: Option<Exposure>,
-    /// How the one tool names its operations. Only `auto` is built yet.
+    /// How the one tool names its operations.
     pub names: OperationNames,
     /// Whether operations that only read have a tool of their own. Only `off` is built yet.
     pub split: Split,
@@ -127,11 +127,11 @@ pub enum OperationNames {
     /// `enum` while the whole definition takes at most 1,300 tokens, else `groups`.
     #[default]
     Auto,
-    /// Every name, as the values that `tool` may have. Not built yet.
+    /// Every name, as the values that `tool` may have; more than 1,000 names, or 32 KiB of them, as `groups`.
     Enum,
-    /// What the operations are about and how many there are of each, in the description. Not built yet.
+    /// What the operations are about and how many there are of each, in the description.
     Groups,
-    /// Not at all: a prompt finds them. Not built yet.
+    /// Not at all: a prompt finds them.
     Off,
 }
 

@@ -11,7 +11,10 @@ use ring::digest::{Context, SHA256};
 use url::Url;
 use wildmatch::WildMatch;
 
-use super::{CacheRule, FacadeConfig, ReadRules, RelayAccess, ToolRules, endpoint_digest::endpoint_digest};
+use super::{
+    CacheRule, FacadeConfig, NamesShown, Presentation, ReadRules, RelayAccess, ToolRules,
+    endpoint_digest::endpoint_digest,
+};
 use pleiades_core::limit::{BreakerRule, Per, Rate, Rules};
 use pleiades_core::secret::Secret;
 use pleiades_credential::connection::{GrantType, Pkce, ResourceParameter};
@@ -20,7 +23,7 @@ use pleiades_credential::{
     AddressPolicy, ClientCredentialsTokens, ClientKey, Connection, NoClientCredentials, ProviderAuth,
     Signature,
 };
-use pleiades_descriptor::{Auth, Descriptor, Exposure, Glob};
+use pleiades_descriptor::{Auth, Descriptor, Exposure, Glob, Mode, OperationNames, Split};
 use pleiades_mcp::Revision;
 use pleiades_upstream::{ClientTls, Endpoint, SessionSharing, Transport};
 
@@ -125,6 +128,18 @@ fn facade(descriptor: &Descriptor, context: &CompileContext) -> FacadeConfig {
             reads: globs(&descriptor.tools.reads),
             writes: globs(&descriptor.tools.writes),
         },
+        mode: match descriptor.facade.mode {
+            Mode::Meta => Presentation::OneTool,
+            Mode::Direct => Presentation::OwnTools,
+            Mode::Auto => Presentation::BySize,
+        },
+        names: match descriptor.facade.names {
+            OperationNames::Auto => NamesShown::BySize,
+            OperationNames::Enum => NamesShown::Values,
+            OperationNames::Groups => NamesShown::Groups,
+            OperationNames::Off => NamesShown::Off,
+        },
+        is_split: descriptor.facade.split == Split::ReadWrite,
     }
 }
 

@@ -29,6 +29,11 @@ pub(crate) fn shorten(tools: &mut [Tool]) {
     }
 }
 
+/// Whether a word, in small letters, says what an operation does.
+pub(crate) fn is_verb(word: &str) -> bool {
+    VERBS.contains(&word)
+}
+
 /// How many bytes the prefix has.
 fn common(tools: &[Tool]) -> Option<usize> {
     let (first, rest) = tools.split_first().filter(|(_, rest)| !rest.is_empty())?;
@@ -62,7 +67,7 @@ fn ends(shared: &str) -> Vec<usize> {
     let mut begin = 0;
     for (at, _) in shared.match_indices(|it: char| !it.is_ascii_alphanumeric()) {
         let word = shared.get(begin..at).unwrap_or_default().to_ascii_lowercase();
-        if VERBS.contains(&&*word) {
+        if is_verb(&word) {
             break;
         }
         begin = at + 1;

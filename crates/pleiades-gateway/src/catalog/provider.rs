@@ -104,6 +104,38 @@ pub struct FacadeConfig {
     pub soft: bool,
     /// Which tools only read.
     pub reads: ReadRules,
+    /// Whose tools are shown: one, or its own.
+    pub mode: Presentation,
+    /// How its one tool names operations.
+    pub names: NamesShown,
+    /// `facade.split: read_write`: what only reads has a tool of its own.
+    pub is_split: bool,
+}
+
+/// `facade.mode`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Presentation {
+    /// One tool for all operations.
+    #[default]
+    OneTool,
+    /// The provider's own tools.
+    OwnTools,
+    /// Its own tools while they are few.
+    BySize,
+}
+
+/// `facade.names`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NamesShown {
+    /// As an enum while the definition is small, else in groups.
+    #[default]
+    BySize,
+    /// As an enum.
+    Values,
+    /// What they are about, in the description.
+    Groups,
+    /// Nowhere.
+    Off,
 }
 
 /// `facade.cache`, compiled.

@@ -14,7 +14,7 @@ pub(super) async fn tools(
     one_page(params)?;
     let parts = services.lists.parts(request).await?;
     let tools = match request.view() {
-        View::Meta if services.is_single(request) => vec![parts.single_tool(&services.shown.name)],
+        View::Meta if services.is_single(request) => parts.single_tool(&services.shown.name),
         View::Meta => parts.meta_tools(),
         View::Tool | View::Relay => {
             let names = tool_names(&parts, services.names(request), request.is_union());

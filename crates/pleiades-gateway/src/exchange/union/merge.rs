@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{claims::Claims, template::matches};
 use crate::catalog::{Catalogue, Item, Provider, Tool};
-use crate::facade::definition;
+use crate::facade::definition::{self, SingleProvider};
 use pleiades_mcp::translate::{self, CacheScope, EntryKind};
 use pleiades_mcp::{Raw, RawObject, Revision};
 
@@ -72,14 +72,20 @@ impl Parts {
     }
 
     pub(crate) fn meta_tools(&self) -> Vec<RawObject> {
-        let tool = |part: &Part| definition::tool(&part.provider, part.catalogue.as_deref());
-        self.parts.iter().map(tool).collect()
+        let tools = |part: &Part| definition::tools(&part.provider, part.catalogue.as_deref(), false);
+        let tools = self.parts.iter().flat_map(tools);
+        tools.map(|definition| definition.tool).collect()
     }
 
-    pub(crate) fn single_tool(&self, name: &str) -> RawObject {
-        let parts = self.parts.iter();
-        let providers: Vec<_> = parts.map(|it| (&*it.provider, it.catalogue.as_deref())).collect();
-        definition::single(name, &providers)
+    pub(crate) fn single_tool(&self, name: &str) -> Vec<RawObject> {
+        let providers = self.parts.iter().map(|part| SingleProvider {
+            provider: &part.provider,
+            catalogue: part.catalogue.as_deref(),
+            is_split: false,
+        });
+        let providers: Vec<SingleProvider<'_>> = providers.collect();
+        let tools = definition::single(name, &providers).into_iter();
+        tools.map(|definition| definition.tool).collect()
     }
 
     pub(crate) fn tools(

@@ -18,7 +18,18 @@ impl ToolRules {
     /// any of them denies it.
     #[must_use]
     pub(crate) fn admits_tool(&self, tool: &Tool) -> bool {
-        is_named(&self.allow, tool) && !is_named(&self.deny, tool)
+        self.admits(&[&*tool.upstream, &*tool.name, &*tool.alias])
+    }
+
+    /// The same of the names of a tool.
+    #[must_use]
+    pub(crate) fn admits(&self, names: &[&str]) -> bool {
+        let fits = |globs: &[wildmatch::WildMatch]| {
+            globs
+                .iter()
+                .any(|glob| names.iter().any(|name| glob.matches(name)))
+        };
+        fits(&self.allow) && !fits(&self.deny)
     }
 
     pub(super) fn admitted(&self, tools: &[Arc<Tool>]) -> Vec<Arc<Tool>> {

@@ -154,6 +154,10 @@ pub struct MetaAnswer {
     pub notes: Vec<String>,
     /// The call to make next.
     pub next: Option<Raw>,
+    /// The handle under which the whole result is kept.
+    pub result_id: Option<String>,
+    /// Which part of a result it is, where it is not all of it.
+    pub page: Option<AnswerPage>,
     /// Further content blocks of the provider.
     pub content: Vec<Raw>,
     /// The caller's accounts at the provider, where several exist.
@@ -169,6 +173,18 @@ pub struct MetaAnswer {
     pub is_of_schema: bool,
 }
 
+/// Which part of a result an answer holds, in items: elements, members, lines or characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct AnswerPage {
+    /// Items in this answer.
+    pub shown: usize,
+    /// Items of all pages.
+    pub total: usize,
+    /// The page after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<usize>,
+}
+
 impl MetaAnswer {
     /// An answer of nothing but words; of a failure also its code.
     pub fn new(status: AnswerStatus, text: impl Into<String>) -> Self {
@@ -182,6 +198,8 @@ impl MetaAnswer {
             data: code,
             notes: Vec::new(),
             next: None,
+            result_id: None,
+            page: None,
             content: Vec::new(),
             accounts: Vec::new(),
             account: None,
@@ -272,6 +290,8 @@ impl MetaAnswer {
             data: self.data.as_deref(),
             accounts: &self.accounts,
             account_id: self.account.as_deref(),
+            result_id: self.result_id.as_deref(),
+            page: self.page,
             next: self.next.as_deref(),
             notes: &self.notes,
             telemetry_id,
@@ -355,6 +375,10 @@ struct StructuredAnswer<'a> {
     accounts: &'a [Value],
     #[serde(skip_serializing_if = "Option::is_none")]
     account_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<AnswerPage>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]

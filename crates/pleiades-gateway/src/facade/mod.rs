@@ -6,6 +6,7 @@ pub mod definition;
 pub mod meta_tool;
 pub mod misfit;
 pub mod options;
+pub(crate) mod part;
 pub mod plan;
 pub mod repairs;
 

@@ -223,7 +223,6 @@ pub(super) fn unavailable(options: &CallOptions) -> Option<ArgumentFault> {
     let name = match () {
         () if options.dry_run => "dryRun",
         () if options.calls.is_some() => "calls",
-        () if options.select.is_some() && options.result.is_none() => "select",
         () => return None,
     };
     Some(fault(name, "is not built yet: leave it out"))

@@ -41,56 +41,66 @@ impl ResultHandles {
         }
     }
 
-    /// Keeps a result for so long; its handle. `None` when it is larger than what a tenant may have.
-    pub(crate) async fn keep(
-        &self,
-        owner: &ResultOwner,
-        stored: Arc<StoredResult>,
-        keep_for: Duration,
-    ) -> Option<String> {
-        let bytes = stored.bytes();
-        if !self.local.has_room_for(bytes) {
+    /// A handle for a result, under which nothing is kept yet. `None` when it is larger than what a tenant may
+    /// have.
+    pub(crate) fn reserve(&self, stored: &StoredResult) -> Option<String> {
+        if !self.local.has_room_for(stored.bytes()) {
             return None;
         }
         // Without randomness there is no handle that others could not guess.
-        let handle = format!("{PREFIX}{}", random::token::<RANDOM>().ok()?);
-        let until = Instant::now() + keep_for;
-        let place = (owner.tenant(), until);
-        let kept = self
-            .local
-            .insert(key(owner, &handle), place, (Arc::clone(&stored), bytes));
+        let random = random::token::<RANDOM>().ok()?;
+        Some(format!("{PREFIX}{random}"))
+    }
+
+    /// Keeps a result under a reserved handle for so long; other replicas have it when this returns, where
+    /// there is room for it. `false`: it is larger than what a tenant may have.
+    pub(crate) async fn keep(
+        &self,
+        owner: &ResultOwner,
+        handle: &str,
+        stored: &Arc<StoredResult>,
+        keep_for: Duration,
+    ) -> bool {
+        let bytes = stored.bytes();
+        let place = (owner.tenant(), Instant::now() + keep_for);
+        let value = (Arc::clone(stored), bytes);
+        if !self.local.insert(key(owner, handle), place, value) {
+            return false;
+        }
         self.sweep();
-        if kept && self.shared.is_configured() && bytes <= MAX_ENTRY {
+        if self.shared.is_configured() && bytes <= MAX_ENTRY {
             let at = unix_now();
-            let times = RecordTimes {
-                at,
-                until: at.saturating_add(keep_for.as_secs()),
-            };
+            let until = at.saturating_add(keep_for.as_secs());
             let address = EntryAddress {
                 purpose: PURPOSE,
                 owner: &owner.caller(),
-                id: &handle,
+                id: handle,
             };
             let retention = Retention {
                 tenant: owner.tenant(),
                 share: QUOTA.tenant,
                 ttl: keep_for,
             };
-            let record = stored.to_bytes(times, &[]);
+            let record = stored.to_bytes(RecordTimes { at, until }, &[]);
             self.shared.put(address, retention, record.into()).await;
         }
-        kept.then_some(handle)
+        true
     }
 
-    /// The result that this caller reads under a handle at this provider, whichever account it is of. For
-    /// handles of others, expired and made-up ones alike there is none, after the same work.
-    pub(crate) async fn find(&self, owner: &ResultOwner, handle: &str) -> Option<Arc<StoredResult>> {
+    /// The result that this caller reads under a handle at this provider, whichever account it is of, and how
+    /// much longer it is kept. For handles of others, expired and made-up ones alike there is none, after
+    /// the same work.
+    pub(crate) async fn find(
+        &self,
+        owner: &ResultOwner,
+        handle: &str,
+    ) -> Option<(Arc<StoredResult>, Duration)> {
         if !is_handle(handle) {
             return None;
         }
         let key = key(owner, handle);
-        if let Some(stored) = self.local.get(&key) {
-            return Some(stored);
+        if let Some((stored, until)) = self.local.get(&key) {
+            return Some((stored, until.duration_since(Instant::now())));
         }
         if !self.shared.is_configured() {
             return None;
@@ -103,11 +113,11 @@ impl ResultHandles {
         let bytes = self.shared.entry(address).await.ok().flatten()?;
         let (stored, times, _) = StoredResult::from_bytes(&bytes)?;
         let left = times.until.checked_sub(unix_now()).filter(|left| *left > 0)?;
-        let (stored, bytes) = (Arc::new(stored), bytes.len());
-        let until = Instant::now() + Duration::from_secs(left);
-        let place = (owner.tenant(), until);
-        self.local.insert(key, place, (Arc::clone(&stored), bytes));
-        Some(stored)
+        let (stored, left) = (Arc::new(stored), Duration::from_secs(left));
+        let place = (owner.tenant(), Instant::now() + left);
+        let value = (Arc::clone(&stored), stored.bytes());
+        self.local.insert(key, place, value);
+        Some((stored, left))
     }
 
     /// Frees what has expired.

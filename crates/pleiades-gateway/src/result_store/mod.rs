@@ -6,7 +6,6 @@
 
 mod cache;
 mod canonical;
-#[cfg_attr(not(test), expect(dead_code, reason = "the meta view keeps results next"))]
 mod handles;
 mod owner;
 mod quota;

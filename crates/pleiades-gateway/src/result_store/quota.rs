@@ -119,8 +119,8 @@ impl<V: Clone> QuotaMap<V> {
         true
     }
 
-    /// A value that has not expired, which is in use by that.
-    pub(super) fn get(&self, key: &EntryKey) -> Option<V> {
+    /// A value that has not expired, which is in use by that, and until when.
+    pub(super) fn get(&self, key: &EntryKey) -> Option<(V, Instant)> {
         let mut entries = self.entries.lock();
         let now = Instant::now();
         if entries.slots.get(key)?.until <= now {
@@ -128,7 +128,7 @@ impl<V: Clone> QuotaMap<V> {
             return None;
         }
         entries.touch(key);
-        entries.slots.get(key).map(|slot| slot.value.clone())
+        entries.slots.get(key).map(|slot| (slot.value.clone(), slot.until))
     }
 
     /// Drops what has expired; how many are left, and when the first of them ends.
@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn there(map: &QuotaMap<u64>, numbers: &[u64]) -> Vec<u64> {
-        numbers.iter().filter_map(|it| map.get(&key(*it))).collect()
+        numbers.iter().filter_map(|it| map.get(&key(*it))).map(|(value, _)| value).collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -223,7 +223,7 @@ mod tests {
         for number in 1..=4 {
             assert!(insert(&map, "acme", number, 2));
         }
-        assert_eq!(map.get(&key(1)), Some(1));
+        assert_eq!(there(&map, &[1]), [1]);
         assert!(insert(&map, "acme", 5, 4));
         assert_eq!(there(&map, &[1, 2, 3, 4, 5, 9]), [1, 4, 5, 9]);
     }
@@ -253,7 +253,7 @@ mod tests {
         let first = Instant::now() + Duration::from_secs(60);
         assert_eq!(map.sweep(), (2, Some(first)));
         tokio::time::advance(Duration::from_secs(59)).await;
-        assert_eq!(map.get(&key(1)), Some(1), "use does not prolong it");
+        assert_eq!(map.get(&key(1)), Some((1, first)), "use does not prolong it");
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(map.get(&key(1)), None);
         assert_eq!(map.sweep(), (0, None));

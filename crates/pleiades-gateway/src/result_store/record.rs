@@ -15,7 +15,7 @@ const MEMBER: usize = 64;
 /// A provider's result, whole and as it came, and what it takes to answer with it.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredResult {
-    /// The names of the operation that rules may go by.
+    /// The name of the operation in the catalogue, then others that rules may go by.
     pub(crate) tools: Vec<Box<str>>,
     /// The account that made the call; `None` where the provider keeps none.
     pub(crate) account: Option<Arc<str>>,

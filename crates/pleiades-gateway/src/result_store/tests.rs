@@ -151,6 +151,16 @@ fn text(stored: &StoredResult) -> String {
     stored.result.read("text").unwrap()
 }
 
+async fn kept(stores: &ResultStores, own: &ResultOwner, stored: Arc<StoredResult>, keep_for: Duration) -> String {
+    let handle = stores.handles.reserve(&stored).expect("room");
+    assert!(stores.handles.keep(own, &handle, &stored, keep_for).await);
+    handle
+}
+
+async fn found(stores: &ResultStores, own: &ResultOwner, handle: &str) -> Option<String> {
+    Some(text(&stores.handles.find(own, handle).await?.0))
+}
+
 async fn looked(stores: &ResultStores, key: CacheKey) -> Option<String> {
     match stores.cache.look_up(key, false).await {
         CacheLookup::Hit(stored, _) => Some(text(&stored)),
@@ -297,20 +307,16 @@ async fn while_the_shared_store_is_away_nothing_comes_from_the_cache_or_is_kept_
 async fn a_handle_is_read_by_its_owner_alone_until_its_time_is_over() {
     let stores = alone();
     let own = owner("ann", "mail", Some(1));
-    let handle = stores.handles.keep(&own, result("whole"), TTL).await.unwrap();
-    assert_eq!(text(&stores.handles.find(&own, &handle).await.unwrap()), "whole");
+    let handle = kept(&stores, &own, result("whole"), TTL).await;
+    advance(Duration::from_secs(20)).await;
+    let (_, left) = stores.handles.find(&own, &handle).await.unwrap();
+    assert_eq!(left, Duration::from_secs(40));
     for other in [owner("bob", "mail", Some(1)), owner("ann", "wiki", Some(1))] {
-        assert!(stores.handles.find(&other, &handle).await.is_none());
+        assert_eq!(found(&stores, &other, &handle).await, None);
     }
-    assert!(
-        stores
-            .handles
-            .find(&own, "r_AAAAAAAAAAAAAAAAAAAAAA")
-            .await
-            .is_none()
-    );
-    advance(TTL).await;
-    assert!(stores.handles.find(&own, &handle).await.is_none());
+    assert_eq!(found(&stores, &own, "r_AAAAAAAAAAAAAAAAAAAAAA").await, None);
+    advance(Duration::from_secs(40)).await;
+    assert_eq!(found(&stores, &own, &handle).await, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -318,15 +324,13 @@ async fn what_is_larger_than_a_tenants_share_is_not_kept() {
     let stores = alone();
     let own = owner("ann", "mail", None);
     let large = result(&"x".repeat(64 << 20));
-    assert!(stores.handles.keep(&own, large, TTL).await.is_none());
+    assert!(stores.handles.reserve(&large).is_none());
+    assert!(!stores.handles.keep(&own, "r_AAAAAAAAAAAAAAAAAAAAAA", &large, TTL).await);
     let half = result(&"x".repeat(40 << 20));
-    let first = stores.handles.keep(&own, Arc::clone(&half), TTL).await.unwrap();
-    let second = stores.handles.keep(&own, half, TTL).await.unwrap();
-    assert!(
-        stores.handles.find(&own, &first).await.is_none(),
-        "the older one made room"
-    );
-    assert!(stores.handles.find(&own, &second).await.is_some());
+    let first = kept(&stores, &own, Arc::clone(&half), TTL).await;
+    let second = kept(&stores, &own, half, TTL).await;
+    assert!(found(&stores, &own, &first).await.is_none(), "the older one made room");
+    assert!(found(&stores, &own, &second).await.is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,23 +338,14 @@ async fn another_replica_answers_a_handle_and_keeps_it_when_the_shared_store_goe
     let common = Arc::<CommonStore>::default();
     let [one, two] = [(); 2].map(|()| stores(Arc::clone(&common) as _));
     let own = owner("ann", "mail", None);
-    let handle = one
-        .handles
-        .keep(&own, result("whole"), Duration::from_secs(600))
-        .await
-        .unwrap();
-    let second = one.handles.keep(&own, result("second"), TTL).await.unwrap();
-    assert!(
-        two.handles
-            .find(&owner("bob", "mail", None), &handle)
-            .await
-            .is_none()
-    );
-    assert_eq!(text(&two.handles.find(&own, &handle).await.unwrap()), "whole");
+    let first = kept(&one, &own, result("first"), Duration::from_secs(600)).await;
+    let second = kept(&one, &own, result("second"), Duration::from_secs(600)).await;
+    assert_eq!(found(&two, &owner("bob", "mail", None), &first).await, None);
+    assert_eq!(found(&two, &own, &first).await.as_deref(), Some("first"));
     common.is_away.store(true, Ordering::Relaxed);
-    assert!(two.handles.find(&own, &handle).await.is_some());
-    assert!(two.handles.find(&own, &second).await.is_none());
-    assert!(one.handles.find(&own, &second).await.is_some());
+    assert_eq!(found(&two, &own, &first).await.as_deref(), Some("first"));
+    assert_eq!(found(&two, &own, &second).await, None);
+    assert_eq!(found(&one, &own, &second).await.as_deref(), Some("second"));
 }
 
 /// Numbers that look random and are the same in each run.
@@ -411,11 +406,8 @@ impl Model {
             }
             6 => {
                 let whole = format!("{own:?} {}", self.handles.len());
-                let kept = replicas[at]
-                    .handles
-                    .keep(&model_owner(own), result(&whole), TTL)
-                    .await;
-                self.handles.push((own, kept.unwrap(), whole));
+                let handle = kept(&replicas[at], &model_owner(own), result(&whole), TTL).await;
+                self.handles.push((own, handle, whole));
             }
             _ => self.look(&replicas[at], own, chance).await,
         }
@@ -442,9 +434,8 @@ impl Model {
             return;
         }
         let (of, handle, whole) = &self.handles[usize::try_from(chance.below(count)).unwrap()];
-        let found = replica.handles.find(&model_owner(own), handle).await;
         let expected = ((of.0, of.1) == (own.0, own.1)).then(|| whole.clone());
-        assert_eq!(found.map(|stored| text(&stored)), expected, "{of:?} {own:?}");
+        assert_eq!(found(replica, &model_owner(own), handle).await, expected, "{of:?} {own:?}");
     }
 }
 

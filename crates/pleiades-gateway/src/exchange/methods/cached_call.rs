@@ -64,7 +64,7 @@ impl ProviderCall<'_> {
         result: Arc<RawObject>,
         revision: Revision,
     ) -> StoredResult {
-        let mut tools = vec![tool.upstream.clone(), tool.name.clone(), tool.alias.clone()];
+        let mut tools = vec![tool.name.clone(), tool.upstream.clone(), tool.alias.clone()];
         tools.dedup();
         StoredResult {
             tools,

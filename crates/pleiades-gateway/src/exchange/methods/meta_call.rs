@@ -4,24 +4,24 @@ use std::{sync::Arc, time::Duration};
 
 use super::cached_call::age_note;
 use super::provider_call::{ProviderCall, is_for_the_client};
+use super::result_answer::BroughtResult;
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::exchange::account::Reached;
 use crate::exchange::call::CallOutcome;
 use crate::exchange::request::{Request, parse_account};
 use crate::exchange::union::Listed;
-use crate::exchange::{reply::Done, services::MethodServices, workers::LARGE};
+use crate::exchange::{reply::Done, services::MethodServices};
 use crate::facade::answer::{AnswerStatus, MetaAnswer};
 use crate::facade::meta_tool::{self, CallContext};
+use crate::facade::part::WantedPart;
 use crate::facade::plan::{self, MetaPlan};
 use crate::facade::repairs::Repair;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::names;
-use pleiades_mcp::{Raw, RawObject, translate};
+use pleiades_mcp::{Raw, RawObject};
 
 /// How long a call waits until it was looked into.
 const PLANNING: Duration = Duration::from_secs(5);
-/// How long a large result waits for a worker that takes it apart.
-const SHAPING: Duration = Duration::from_secs(20);
 
 const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 
@@ -54,13 +54,14 @@ pub(super) async fn meta_call(
     let account = reached.account.clone().filter(|_| ambiguous.is_none());
     request.facts().set_account(account.as_ref());
     call.name_tool(&arguments, &lists);
+    let prompt = arguments.text("prompt").unwrap_or_default().into();
     let (plan, lists) = match call.understood(&reached, lists, (name, arguments)).await {
         Ok(understood) => understood,
         Err(error) => return call.failed(account, error, None),
     };
-    let (tool, arguments, mut notes, options) = match plan {
+    let (tool, arguments, notes, options) = match plan {
         MetaPlan::Answer(answer) => return Ok(call.answered(account, answer)),
-        MetaPlan::Read(_) => return Ok(call.answered(account, unknown_result())),
+        MetaPlan::Read(reading) => return Ok(call.read_result(&reached, reading).await),
         MetaPlan::Run {
             tool,
             arguments,
@@ -75,22 +76,28 @@ pub(super) async fn meta_call(
     if let Some(ambiguous) = ambiguous {
         return call.failed(account, ambiguous, Some(&tool));
     }
-    let params = inner_params(&tool, params, arguments);
-    let to = (lists, &tool);
-    let done = call.make_or_reuse(&reached, to, params, options.fresh).await;
-    notes.extend(done.age.map(age_note));
-    let account = done.account.or(account);
-    match done.outcome {
-        Ok(CallOutcome::Result(mut result, from)) => {
-            let of = (&*provider, "tools/call");
-            services.lists.outer_uris(request, of, &mut result, None);
-            translate::blocks("tools/call", &mut result, from, request.revision());
-            Ok(call.shaped(account, result, notes).await)
-        }
-        Ok(CallOutcome::Asked(result)) => Ok(Done::asks(result)),
-        Err(error) if is_for_the_client(&error) => Err(error),
-        Err(error) => call.failed(account, error, Some(&tool)),
-    }
+    let run = PlannedRun {
+        params: inner_params(&tool, params, arguments),
+        tool,
+        wanted: WantedPart {
+            select: options.select,
+            page: 1,
+            full: options.full,
+            prompt,
+        },
+        fresh: options.fresh,
+        notes,
+    };
+    call.carry_out(&reached, lists, run).await
+}
+
+/// One operation to run.
+struct PlannedRun {
+    tool: Arc<Tool>,
+    params: RawObject,
+    wanted: WantedPart,
+    fresh: bool,
+    notes: Vec<String>,
 }
 
 /// The provider of a call, the account that it names, and the call itself; inside, the answer to one that
@@ -250,6 +257,34 @@ impl ProviderCall<'_> {
         })
     }
 
+    async fn carry_out(
+        &self,
+        reached: &Reached,
+        lists: Arc<Catalogue>,
+        run: PlannedRun,
+    ) -> Result<Done, Error> {
+        let (tool, mut notes) = (run.tool, run.notes);
+        let done = self.make_or_reuse(reached, (lists, &tool), run.params, run.fresh);
+        let done = done.await;
+        notes.extend(done.age.map(age_note));
+        let account = done.account.or_else(|| reached.account.clone());
+        match done.outcome {
+            Ok(CallOutcome::Result(result, revision)) => {
+                let brought = BroughtResult {
+                    reached,
+                    account,
+                    tool: &tool,
+                    result,
+                    revision,
+                };
+                Ok(self.answered_result(brought, run.wanted, notes).await)
+            }
+            Ok(CallOutcome::Asked(result)) => Ok(Done::asks(result)),
+            Err(error) if is_for_the_client(&error) => Err(error),
+            Err(error) => self.failed(account, error, Some(&tool)),
+        }
+    }
+
     fn count_repairs(&self, params: &RawObject, repairs: &[Repair]) {
         if repairs.is_empty() {
             return;
@@ -267,33 +302,6 @@ impl ProviderCall<'_> {
             self.services.metrics.repaired(client, repair.as_str());
         }
     }
-
-    async fn shaped(&self, account: Option<Arc<str>>, result: RawObject, notes: Vec<String>) -> Done {
-        let bytes: usize = result.iter().map(|(_, value)| value.get().len()).sum();
-        if bytes <= LARGE {
-            return self.answered(account, MetaAnswer::of_result(&result, notes));
-        }
-        // Status and accounts are known without its blocks.
-        let mut head = MetaAnswer::new(MetaAnswer::status_of(&result), "");
-        head.notes = notes;
-        self.complete(account, &mut head);
-        let outcome = head.outcome();
-        let (revision, id) = (self.request.revision(), self.request.peer().request_id.clone());
-        let shared = Arc::new((result, head));
-        let shape = move |shared: &(RawObject, MetaAnswer)| {
-            let (result, head) = shared;
-            head.clone().with_result(result).into_result(revision, &id)
-        };
-        let work = {
-            let (shared, shape) = (Arc::clone(&shared), shape.clone());
-            move || shape(&shared)
-        };
-        // It is there and has to be told, however busy it is here.
-        let holder = self.request.holder();
-        let workers = &self.services.workers;
-        let shaped = workers.run((&self.provider.id, &holder), SHAPING, work).await;
-        Done::Result(shaped.unwrap_or_else(|| shape(&shared)), outcome)
-    }
 }
 
 fn lacks(plan: &MetaPlan, lists: &Catalogue) -> bool {
@@ -305,14 +313,6 @@ fn lacks(plan: &MetaPlan, lists: &Catalogue) -> bool {
         },
         MetaPlan::Run { .. } | MetaPlan::Read(_) => false,
     }
-}
-
-/// No result is kept yet, so that none is known.
-fn unknown_result() -> MetaAnswer {
-    MetaAnswer::new(
-        AnswerStatus::InvalidArguments,
-        "Nothing was run: there is no result of this id, or it has expired. Make the call itself again.",
-    )
 }
 
 fn inner_params(tool: &Tool, outer: &RawObject, arguments: Raw) -> RawObject {

@@ -10,6 +10,7 @@ mod meta_call;
 mod params;
 mod provider_call;
 mod relay;
+mod result_answer;
 mod subscribe;
 mod tasks;
 mod tools_call;

@@ -1,0 +1,244 @@
+//! What a caller is answered of a provider's result: all of it, or a part and a handle for the rest.
+
+use std::{sync::Arc, time::Duration};
+
+use super::provider_call::ProviderCall;
+use crate::catalog::Tool;
+use crate::exchange::account::Reached;
+use crate::exchange::{reply::Done, workers::LARGE};
+use crate::facade::answer::{AnswerStatus, MetaAnswer};
+use crate::facade::options::ResultRequest;
+use crate::facade::part::{WantedPart, nothing_read, nothing_selected, part, unknown_result};
+use crate::result_store::{AccountScope, ResultOwner, StoredResult};
+use pleiades_mcp::{RawObject, Revision, translate};
+use pleiades_shaping::{ShapeFault, ShapeHandle, ShapeRequest, may_exceed};
+
+/// How long a large result waits for a worker that takes it apart.
+const SHAPING: Duration = Duration::from_secs(20);
+/// Tokens that text and data of an answer may take together.
+const MAX_TOKENS: usize = 8_000;
+/// How long the whole of a result is kept that was cut.
+const KEEP_FOR: Duration = Duration::from_secs(15 * 60);
+
+/// A result that a call brought.
+pub(super) struct BroughtResult<'a> {
+    pub(super) reached: &'a Reached,
+    /// The account that made the call.
+    pub(super) account: Option<Arc<str>>,
+    pub(super) tool: &'a Tool,
+    pub(super) result: RawObject,
+    pub(super) revision: Revision,
+}
+
+/// What a part is made of, beside threads that answer others where it is large.
+struct PartWork {
+    stored: Arc<StoredResult>,
+    /// The result as this client knows it.
+    result: RawObject,
+    wanted: WantedPart,
+    budget: Option<usize>,
+    handle: Option<(String, Duration)>,
+    provider: Option<Arc<str>>,
+    head: MetaAnswer,
+}
+
+impl PartWork {
+    fn run(&self) -> Result<(MetaAnswer, usize), ShapeFault> {
+        let handle = self.handle.as_ref().map(|(id, kept_for)| ShapeHandle {
+            id,
+            kept_for: *kept_for,
+        });
+        let request = ShapeRequest {
+            budget: self.budget,
+            prompt: &self.wanted.prompt,
+            select: self.wanted.select.as_deref(),
+            page: self.wanted.page.max(1),
+            handle,
+        };
+        part(self.head.clone(), &self.result, &self.wanted, request, self.provider.as_deref())
+    }
+}
+
+impl ProviderCall<'_> {
+    /// Answers with a result: with what is wanted of it and fits, and a handle for the rest.
+    pub(super) async fn answered_result(
+        &self,
+        brought: BroughtResult<'_>,
+        wanted: WantedPart,
+        notes: Vec<String>,
+    ) -> Done {
+        let is_cut = wanted.select.is_some() || (!wanted.full && may_exceed(size(&brought.result), MAX_TOKENS));
+        let is_ok = MetaAnswer::status_of(&brought.result) == AnswerStatus::Ok;
+        let account = brought.account.clone();
+        if !is_ok || !is_cut {
+            let result = self.translated(brought.result, brought.revision);
+            return self.answered_whole(account, result, notes).await;
+        }
+        let (reached, tool) = (brought.reached, brought.tool);
+        let budget = (!wanted.full).then_some(MAX_TOKENS);
+        let stored = self.stored(reached, tool, Arc::new(brought.result), brought.revision);
+        let stored = Arc::new(stored);
+        let handles = &self.services.results.handles;
+        // One that turned to another account on its way could not be found again.
+        let handle = (account == reached.account).then(|| handles.reserve(&stored)).flatten();
+        let mut head = MetaAnswer::new(AnswerStatus::Ok, "");
+        head.notes = notes;
+        let work = self.part_work(stored, wanted, (budget, handle.clone().map(|id| (id, KEEP_FOR))), head);
+        let (work, made) = self.made(work).await;
+        let is_large = handle.is_none();
+        match made {
+            Ok((mut answer, _)) => {
+                if let Some(handle) = handle.filter(|_| answer.page.is_some()) {
+                    self.keep(&handle, &work.stored).await;
+                    answer.result_id = Some(handle);
+                } else if is_large && answer.page.is_some() {
+                    answer.notes.push(too_large());
+                }
+                self.answered(account, answer)
+            }
+            Err(fault) => {
+                if let Some(handle) = &handle {
+                    self.keep(handle, &work.stored).await;
+                }
+                let named = handle.as_deref().map(|id| (id, KEEP_FOR.as_secs()));
+                self.answered(account, nothing_selected(&fault, &tool.alias, named))
+            }
+        }
+    }
+
+    /// Reads an earlier result: nobody outside is asked and nothing is charged, but the account that it is of
+    /// must still be this caller's.
+    pub(super) async fn read_result(&self, reached: &Reached, reading: ResultRequest) -> Done {
+        let found = self.find(reached, &reading.id).await;
+        let Some((stored, left)) = found else {
+            return self.answered(reached.account.clone(), unknown_result());
+        };
+        if let Some(name) = stored.tools.first() {
+            self.request.facts().set_tool(Some(&Arc::from(&**name)));
+        }
+        let account = stored.account.clone();
+        let wanted = WantedPart {
+            page: reading.page.map_or(1, |page| usize::try_from(page.get()).unwrap_or(usize::MAX)),
+            select: reading.select,
+            full: reading.full,
+            prompt: Box::default(),
+        };
+        let budget = (!wanted.full).then_some(MAX_TOKENS);
+        let handle = (reading.id.to_string(), left);
+        let head = MetaAnswer::new(AnswerStatus::Ok, "");
+        let work = self.part_work(stored, wanted, (budget, Some(handle)), head);
+        match self.made(work).await.1 {
+            Ok((mut answer, _)) => {
+                answer.result_id = Some(reading.id.into());
+                self.answered(account, answer)
+            }
+            Err(fault) => self.answered(account, nothing_read(&fault)),
+        }
+    }
+
+    /// The earlier result that this caller may read, and for how long it is kept.
+    async fn find(&self, reached: &Reached, id: &str) -> Option<(Arc<StoredResult>, Duration)> {
+        let (stored, left) = self.services.results.handles.find(&self.owner(None), id).await?;
+        // What rules hide now is hidden in what was kept too.
+        let names: Vec<&str> = stored.tools.iter().map(|name| &**name).collect();
+        if !self.provider.rules.admits(&names) {
+            return None;
+        }
+        if reached.identity.signature.account == stored.fingerprint && reached.account == stored.account {
+            return Some((stored, left));
+        }
+        // A call that names no account reads whichever result it is of, as far as that account is still there.
+        let account = stored.account.clone().filter(|_| self.request.account().is_none())?;
+        let request = self.request.clone().with_account(Some(account));
+        let reached = self.services.accounts.reach(&request, self.provider).await.ok()?;
+        (reached.identity.signature.account == stored.fingerprint).then_some((stored, left))
+    }
+
+    async fn keep(&self, handle: &str, stored: &Arc<StoredResult>) {
+        let owner = self.owner(stored.fingerprint);
+        let handles = &self.services.results.handles;
+        handles.keep(&owner, handle, stored, KEEP_FOR).await;
+    }
+
+    fn owner(&self, account: Option<[u8; 32]>) -> ResultOwner {
+        ResultOwner::new(
+            self.request.principal(),
+            AccountScope::new(&self.provider.id, account),
+        )
+    }
+
+    /// A result as this client knows it.
+    fn translated(&self, mut result: RawObject, from: Revision) -> RawObject {
+        let of = (&**self.provider, "tools/call");
+        self.services.lists.outer_uris(self.request, of, &mut result, None);
+        translate::blocks("tools/call", &mut result, from, self.request.revision());
+        result
+    }
+
+    fn part_work(
+        &self,
+        stored: Arc<StoredResult>,
+        wanted: WantedPart,
+        (budget, handle): (Option<usize>, Option<(String, Duration)>),
+        head: MetaAnswer,
+    ) -> PartWork {
+        let is_single = self.services.is_single(self.request);
+        PartWork {
+            result: self.translated(RawObject::clone(&stored.result), stored.revision),
+            stored,
+            wanted,
+            budget,
+            handle,
+            provider: is_single.then(|| Arc::clone(&self.provider.id)),
+            head,
+        }
+    }
+
+    /// Large work is done by a worker. What was answered is there and has to be told, however busy it is.
+    async fn made(&self, work: PartWork) -> (Arc<PartWork>, Result<(MetaAnswer, usize), ShapeFault>) {
+        let work = Arc::new(work);
+        if size(&work.result) <= LARGE {
+            let made = work.run();
+            return (work, made);
+        }
+        let shared = Arc::clone(&work);
+        let holder = self.request.holder();
+        let workers = &self.services.workers;
+        let made = workers.run((&self.provider.id, &holder), SHAPING, move || shared.run());
+        let made = made.await.unwrap_or_else(|| work.run());
+        (work, made)
+    }
+
+    async fn answered_whole(&self, account: Option<Arc<str>>, result: RawObject, notes: Vec<String>) -> Done {
+        if size(&result) <= LARGE {
+            return self.answered(account, MetaAnswer::of_result(&result, notes));
+        }
+        // Status and accounts are known without its blocks.
+        let mut head = MetaAnswer::new(MetaAnswer::status_of(&result), "");
+        head.notes = notes;
+        self.complete(account, &mut head);
+        let outcome = head.outcome();
+        let (revision, id) = (self.request.revision(), self.request.peer().request_id.clone());
+        let shared = Arc::new((result, head));
+        let shape = move |shared: &(RawObject, MetaAnswer)| {
+            let (result, head) = shared;
+            head.clone().with_result(result).into_result(revision, &id)
+        };
+        let work = {
+            let (shared, shape) = (Arc::clone(&shared), shape.clone());
+            move || shape(&shared)
+        };
+        let holder = self.request.holder();
+        let workers = &self.services.workers;
+        let shaped = workers.run((&self.provider.id, &holder), SHAPING, work).await;
+        Done::Result(shaped.unwrap_or_else(|| shape(&shared)), outcome)
+    }
+}
+
+fn size(result: &RawObject) -> usize {
+    result.iter().map(|(_, value)| value.get().len()).sum()
+}
+
+fn too_large() -> String {
+    "the whole result is not kept: it is larger than the 64 MiB that are kept for a tenant".to_owned()
+}

@@ -125,7 +125,7 @@ fn mend(world: &World, upstream: &str, rest: &str) {
 }
 
 /// Stops the gateway and starts it again, as whoever changed its settings or variables does.
-async fn restart(world: &mut World, variables: &[(&str, &str)]) {
+pub(super) async fn restart(world: &mut World, variables: &[(&str, &str)]) {
     world.terminate();
     let mut process = world.process.take().unwrap();
     tokio::task::spawn_blocking(move || process.wait().unwrap())

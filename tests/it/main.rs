@@ -20,6 +20,7 @@ mod world;
 
 mod access;
 mod accounts;
+mod answer_cache;
 mod boundary;
 mod cells;
 mod codes;
@@ -52,6 +53,7 @@ mod refusals;
 mod relay;
 mod reload;
 mod renewal;
+mod result_handles;
 mod source;
 mod sweep;
 mod tasks;

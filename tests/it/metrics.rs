@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::codes::{unconnected, web_server};
+use super::result_handles::long;
 use super::world::authorization::EndpointFault;
 use super::world::{Authority, Browser, FakeServer, TestClient, World, free_port, provider};
 
@@ -144,13 +145,15 @@ async fn every_metric_that_is_registered_is_moved_by_what_it_counts() {
     );
     let authority = Authority::start(&["2025-11-25"]).await;
     let redis = FakeRedis::start().await;
+    fake.knobs.tools.lock().push(long("long"));
+    let cached = "auth: { none: {} }\nlimits: { concurrency: 1 }\nfacade: { cache: { ttl: 1m, tools: [echo] } }\n";
     let breaker = "auth: { none: {} }\nlimits: { breaker: { failures: 1, within: 1m, open_for: 1h } }\n";
     let oauth = format!(
         "upstream: {{ url: \"{}\" }}\nauth: {{ oauth: {{}} }}\n",
         authority.resource
     );
     let world = World::builder()
-        .provider_with("one", &fake, "auth: { none: {} }\nlimits: { concurrency: 1 }\n")
+        .provider_with("one", &fake, cached)
         .provider_with("frail", &frail, breaker)
         .descriptor("tracker", &oauth)
         .settings("shared_state: { redis: \"${REDIS}\" }\n")
@@ -182,6 +185,10 @@ async fn every_metric_that_is_registered_is_moved_by_what_it_counts() {
             names::UPSTREAM_DURATION,
         ])
         .await;
+
+    watch.moved([names::CACHE]).await;
+    meta.call("use_one", json!({ "tool": "long", "arguments": {} })).await;
+    watch.moved([names::RESULT_HANDLES]).await;
 
     let tools = Arc::new(TestClient::connect(&world, "/tools/one", "2025-11-25").await);
     let caller = Arc::clone(&tools);

@@ -8,7 +8,7 @@ use super::world::client::GENERATIONS;
 use super::world::provider::tool;
 use super::world::{FakeServer, TestClient, World};
 
-const CACHE: &str = "facade: { cache: { ttl: 10m } }\n";
+const CACHE: &str = "auth: { none: {} }\nfacade: { cache: { ttl: 10m } }\n";
 
 /// A tool that declares that it only reads.
 fn read(name: &str) -> Value {
@@ -41,7 +41,10 @@ async fn ask(client: &TestClient, tool: &str, text: &str, options: Value) -> (Va
 
 async fn is_cached(client: &TestClient, text: &str) -> bool {
     let (answer, is_cached) = ask(client, "echo", text, json!({})).await;
-    assert_eq!((&answer["status"], &answer["text"]), (&json!("ok"), &json!(format!("echo: {text}"))));
+    assert_eq!(
+        (&answer["status"], &answer["text"]),
+        (&json!("ok"), &json!(format!("echo: {text}")))
+    );
     is_cached
 }
 
@@ -63,7 +66,13 @@ async fn a_read_is_answered_again_without_the_provider_and_its_limits() {
     let (refused, _) = ask(&client, "echo", "c", json!({})).await;
     assert_eq!(refused["status"], "rate_limited", "{refused}");
     let page = world.metrics().await;
-    for (outcome, count) in [("hit", 5), ("miss", 3), ("bypassed", 1), ("stored", 3), ("not_stored", 1)] {
+    for (outcome, count) in [
+        ("hit", 5),
+        ("miss", 3),
+        ("bypassed", 1),
+        ("stored", 3),
+        ("not_stored", 1),
+    ] {
         let series = format!(r#"pleiades_cache_total{{outcome="{outcome}",provider="one"}} {count}"#);
         assert!(page.contains(&series), "{series}\n{page}");
     }
@@ -75,7 +84,10 @@ async fn failures_and_writes_are_never_given_again() {
     let world = World::builder().provider_with("one", &fake, CACHE).start().await;
     let client = meta(&world).await;
     for _ in 0..2 {
-        assert_eq!(ask(&client, "fail", "a", json!({})).await.0["status"], "upstream_error");
+        assert_eq!(
+            ask(&client, "fail", "a", json!({})).await.0["status"],
+            "upstream_error"
+        );
         assert!(!ask(&client, "region", "a", json!({})).await.1);
     }
     assert_eq!(fake.seen("tools/call").len(), 4);
@@ -105,13 +117,16 @@ async fn a_write_in_either_view_or_on_the_relay_empties_what_was_kept() {
     modern.call("region", json!({ "text": "a" })).await;
     assert!(!is_cached(&client, "a").await, "the relay, by what its head says");
     legacy.call("echo", json!({ "text": "a" })).await;
-    assert!(!is_cached(&client, "a").await, "of a legacy body nothing is known");
+    assert!(
+        !is_cached(&client, "a").await,
+        "of a legacy body nothing is known"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tools_that_the_descriptor_names_are_cached_and_others_are_not() {
     let fake = FakeServer::start_paged(&GENERATIONS, 1_000, vec![tool("echo"), read("region")]).await;
-    let rest = "facade: { cache: { ttl: 10m, tools: [\"ech*\"] } }\n";
+    let rest = "auth: { none: {} }\nfacade: { cache: { ttl: 10m, tools: [\"ech*\"] } }\n";
     let world = World::builder().provider_with("one", &fake, rest).start().await;
     let client = meta(&world).await;
     assert!(!is_cached(&client, "a").await && is_cached(&client, "a").await);
@@ -133,9 +148,15 @@ async fn another_descriptor_has_other_answers_and_a_reload_of_others_changes_not
     std::fs::write(folder.join("two.yaml"), other).unwrap();
     world.until_state("two", "ready").await;
     assert!(is_cached(&client, "a").await);
-    std::fs::write(folder.join("one.yaml"), format!("{own}limits: {{ concurrency: 3 }}\n")).unwrap();
+    std::fs::write(
+        folder.join("one.yaml"),
+        format!("{own}limits: {{ concurrency: 3 }}\n"),
+    )
+    .unwrap();
     world
-        .until("the other descriptor", || async { !is_cached(&client, "a").await })
+        .until("the other descriptor", || async {
+            !is_cached(&client, "a").await
+        })
         .await;
 }
 
@@ -143,7 +164,7 @@ async fn another_descriptor_has_other_answers_and_a_reload_of_others_changes_not
 async fn two_accounts_of_a_user_have_answers_of_their_own() {
     let authority = Authority::start(&GENERATIONS).await;
     let body = format!(
-        "title: Tracker\nupstream: {{ url: \"{}\" }}\nauth: {{ oauth: {{}} }}\ntools: {{ reads: [echo] }}\n{CACHE}",
+        "title: Tracker\nupstream: {{ url: \"{}\" }}\nauth: {{ oauth: {{}} }}\ntools: {{ reads: [echo] }}\nfacade: {{ cache: {{ ttl: 10m }} }}\n",
         authority.resource
     );
     let world = World::builder().descriptor("one", &body).start().await;
@@ -152,18 +173,30 @@ async fn two_accounts_of_a_user_have_answers_of_their_own() {
         authority.sign_in(subject, account, &format!("{account}@example.com"));
         let arguments = json!({ "tool": "echo", "arguments": { "text": "a" }, "accountId": account });
         let asked = client.call("use_one", arguments).await;
-        let url = asked["structuredContent"]["data"]["connect_url"].as_str().unwrap().to_owned();
+        let url = asked["structuredContent"]["data"]["connect_url"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert_eq!(Browser::default().connect(&url, &[]).await.status, 200);
     }
     let by = async |account: &str, tool: &str| {
         let arguments = json!({ "tool": tool, "arguments": { "text": "a" }, "accountId": account });
         let answer = client.call("use_one", arguments).await["structuredContent"].clone();
-        assert_eq!((&answer["status"], &answer["accountId"]), (&json!("ok"), &json!(account)));
+        assert_eq!(
+            (&answer["status"], &answer["accountId"]),
+            (&json!("ok"), &json!(account))
+        );
         answer["notes"].as_array().is_some_and(|notes| !notes.is_empty())
     };
     for account in ["ada", "bob"] {
-        assert!(!by(account, "echo").await && by(account, "echo").await, "{account}");
+        assert!(
+            !by(account, "echo").await && by(account, "echo").await,
+            "{account}"
+        );
     }
     by("ada", "region").await;
-    assert!(!by("ada", "echo").await && by("bob", "echo").await, "a write is of its account alone");
+    assert!(
+        !by("ada", "echo").await && by("bob", "echo").await,
+        "a write is of its account alone"
+    );
 }

@@ -146,7 +146,8 @@ async fn every_metric_that_is_registered_is_moved_by_what_it_counts() {
     let authority = Authority::start(&["2025-11-25"]).await;
     let redis = FakeRedis::start().await;
     fake.knobs.tools.lock().push(long("long"));
-    let cached = "auth: { none: {} }\nlimits: { concurrency: 1 }\nfacade: { cache: { ttl: 1m, tools: [echo] } }\n";
+    let cached =
+        "auth: { none: {} }\nlimits: { concurrency: 1 }\nfacade: { cache: { ttl: 1m, tools: [echo] } }\n";
     let breaker = "auth: { none: {} }\nlimits: { breaker: { failures: 1, within: 1m, open_for: 1h } }\n";
     let oauth = format!(
         "upstream: {{ url: \"{}\" }}\nauth: {{ oauth: {{}} }}\n",
@@ -187,7 +188,8 @@ async fn every_metric_that_is_registered_is_moved_by_what_it_counts() {
         .await;
 
     watch.moved([names::CACHE]).await;
-    meta.call("use_one", json!({ "tool": "long", "arguments": {} })).await;
+    meta.call("use_one", json!({ "tool": "long", "arguments": {} }))
+        .await;
     watch.moved([names::RESULT_HANDLES]).await;
 
     let tools = Arc::new(TestClient::connect(&world, "/tools/one", "2025-11-25").await);

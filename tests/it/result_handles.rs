@@ -21,7 +21,7 @@ const ANN: &str = "ann-key-000000";
 const BOB: &str = "bob-key-000000";
 const EVE: &str = "eve-key-000000";
 const MADE_UP: &str = "r_AAAAAAAAAAAAAAAAAAAAAA";
-const LINES: usize = 9_000;
+const LINES: usize = 3_000;
 
 fn line(at: usize) -> String {
     format!("line number {at} of a long text")
@@ -32,7 +32,9 @@ pub fn long(name: &str) -> Value {
     let text: Vec<String> = (0..LINES).map(line).collect();
     let mut tool = tool(name);
     tool["annotations"] = json!({ "readOnlyHint": true });
-    tool["x-raw"] = json!({ "content": [{ "type": "text", "text": text.join("\n") }] }).to_string().into();
+    tool["x-raw"] = json!({ "content": [{ "type": "text", "text": text.join("\n") }] })
+        .to_string()
+        .into();
     tool
 }
 
@@ -71,7 +73,9 @@ async fn following_next_reads_all_of_a_result_and_calls_nobody() {
             shown += answer["page"]["shown"].as_u64().unwrap();
             assert_eq!(answer["page"]["total"], total);
             lines.extend(answer["text"].as_str().unwrap().lines().map(str::to_owned));
-            let Some(next) = answer.get("next").cloned() else { break };
+            let Some(next) = answer.get("next").cloned() else {
+                break;
+            };
             assert_eq!(answer["page"]["next"], next["options"]["page"]);
             answer = call(&client, "use_one", next).await;
             assert_eq!(answer["status"], "ok", "{answer}");
@@ -86,13 +90,19 @@ async fn following_next_reads_all_of_a_result_and_calls_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_tool_names_the_provider_of_the_next_page() {
     let fake = fake().await;
-    let world = World::builder().provider("one", &fake).settings("facade: { single: true }\n");
+    let world = World::builder()
+        .provider("one", &fake)
+        .settings("facade: { single: true }\n");
     let world = world.start().await;
     let client = TestClient::connect(&world, "/mcp", "2026-07-28").await;
     let arguments = json!({ "provider": "one", "tool": "list", "arguments": {} });
     let answer = call(&client, "use_pleiades", arguments).await;
     let next = call(&client, "use_pleiades", answer["next"].clone()).await;
-    assert_eq!((&next["status"], &next["resultId"]), (&json!("ok"), &answer["resultId"]), "{next}");
+    assert_eq!(
+        (&next["status"], &next["resultId"]),
+        (&json!("ok"), &answer["resultId"]),
+        "{next}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +117,10 @@ async fn full_lifts_the_cut_and_a_page_that_is_not_there_is_named() {
     let handle = cut(&client).await["resultId"].clone();
     let read = json!({ "options": { "result": handle, "full": true } });
     assert_eq!(call(&client, "use_one", read).await["text"], whole["text"]);
-    for options in [json!({ "result": handle, "page": 4_000 }), json!({ "result": handle, "select": "/x" })] {
+    for options in [
+        json!({ "result": handle, "page": 4_000 }),
+        json!({ "result": handle, "select": "/x" }),
+    ] {
         let answer = call(&client, "use_one", json!({ "options": options })).await;
         assert_eq!(answer["status"], "invalid_arguments", "{answer}");
     }
@@ -119,9 +132,8 @@ async fn a_handle_of_somebody_else_is_answered_as_one_that_never_was() {
     let fake = fake().await;
     let builder = World::builder().provider("one", &fake).provider("two", &fake);
     let world = builder.settings(KEYS).start().await;
-    let as_key = async |key: &str| {
-        TestClient::connect_with(&world, "/mcp", "2026-07-28", &[("x-api-key", key)]).await
-    };
+    let as_key =
+        async |key: &str| TestClient::connect_with(&world, "/mcp", "2026-07-28", &[("x-api-key", key)]).await;
     let ann = as_key(ANN).await;
     let handle = cut(&ann).await["resultId"].clone();
     let made_up = read(&ann, "use_one", &json!(MADE_UP)).await;
@@ -130,7 +142,12 @@ async fn a_handle_of_somebody_else_is_answered_as_one_that_never_was() {
         assert_eq!(read(&as_key(key).await, "use_one", &handle).await, made_up);
     }
     assert_eq!(read(&ann, "use_two", &handle).await, made_up, "another provider");
-    for other in ["r_", "r_short", "r_AAAAAAAAAAAAAAAAAAAAAA.", "r_AAAAAAAAAAAAAAAAAAAAAAAA"] {
+    for other in [
+        "r_",
+        "r_short",
+        "r_AAAAAAAAAAAAAAAAAAAAAA.",
+        "r_AAAAAAAAAAAAAAAAAAAAAAAA",
+    ] {
         assert_eq!(read(&ann, "use_one", &json!(other)).await, made_up, "{other}");
     }
     assert_eq!(read(&ann, "use_one", &handle).await["status"], "ok");
@@ -156,7 +173,10 @@ async fn a_result_of_a_tool_that_rules_hide_now_is_hidden_too() {
 async fn what_was_kept_ends_with_its_account_and_is_found_by_calls_that_name_none() {
     let authority = Authority::start(&GENERATIONS).await;
     authority.open.knobs.tools.lock().push(long("list"));
-    let body = format!("upstream: {{ url: \"{}\" }}\nauth: {{ oauth: {{}} }}\n", authority.resource);
+    let body = format!(
+        "upstream: {{ url: \"{}\" }}\nauth: {{ oauth: {{}} }}\n",
+        authority.resource
+    );
     let world = World::builder().descriptor("one", &body).start().await;
     let client = TestClient::connect(&world, "/mcp/one", "2026-07-28").await;
     for (subject, account) in [("u-ada", "ada"), ("u-bob", "bob")] {
@@ -167,22 +187,37 @@ async fn what_was_kept_ends_with_its_account_and_is_found_by_calls_that_name_non
     let answer = call(&client, "use_one", by_bob).await;
     let handle = answer["resultId"].clone();
     let own = read(&client, "use_one", &handle).await;
-    assert_eq!((&own["status"], &own["accountId"]), (&json!("ok"), &json!("bob")), "{own}");
+    assert_eq!(
+        (&own["status"], &own["accountId"]),
+        (&json!("ok"), &json!("bob")),
+        "{own}"
+    );
     let by_ada = json!({ "options": { "result": handle }, "accountId": "ada" });
-    assert_eq!(call(&client, "use_one", by_ada).await["status"], "invalid_arguments");
+    assert_eq!(
+        call(&client, "use_one", by_ada).await["status"],
+        "invalid_arguments"
+    );
     let url = format!("{}/v1/accounts/one/bob", world.base);
     assert_eq!(world.http.delete(url).send().await.unwrap().status(), 204);
-    assert_eq!(read(&client, "use_one", &handle).await["status"], "invalid_arguments");
+    assert_eq!(
+        read(&client, "use_one", &handle).await["status"],
+        "invalid_arguments"
+    );
     authority.sign_in("u-bob", "bob", "bob@example.com");
     connect(&client, "bob").await;
     let again = read(&client, "use_one", &handle).await;
-    assert_eq!(again["status"], "invalid_arguments", "another grant is another account: {again}");
+    assert_eq!(
+        again["status"], "invalid_arguments",
+        "another grant is another account: {again}"
+    );
 }
 
 async fn connect(client: &TestClient, account: &str) {
     let arguments = json!({ "tool": "echo", "arguments": { "text": "a" }, "accountId": account });
     let asked = call(client, "use_one", arguments).await;
-    let url = asked["data"]["connect_url"].as_str().unwrap_or_else(|| panic!("{asked}"));
+    let url = asked["data"]["connect_url"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{asked}"));
     assert_eq!(Browser::default().connect(url, &[]).await.status, 200);
 }
 
@@ -195,7 +230,11 @@ async fn nothing_is_on_disk_and_a_restart_forgets_every_handle() {
     for file in files(world.folder.path()) {
         let bytes = std::fs::read(&file).unwrap_or_default();
         let has = |needle: &str| bytes.windows(needle.len()).any(|it| it == needle.as_bytes());
-        assert!(!has("of a long text") && !has(handle.as_str().unwrap()), "{}", file.display());
+        assert!(
+            !has("of a long text") && !has(handle.as_str().unwrap()),
+            "{}",
+            file.display()
+        );
     }
     super::cures::restart(&mut world, &[]).await;
     let answer = read(&client, "use_one", &handle).await;
@@ -203,7 +242,9 @@ async fn nothing_is_on_disk_and_a_restart_forgets_every_handle() {
 }
 
 fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     entries
         .flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] })
         .collect()

@@ -87,7 +87,10 @@ pub(crate) fn unknown_result() -> MetaAnswer {
 
 /// The answer to a reading that hits nothing of a result.
 pub(crate) fn nothing_read(fault: &ShapeFault) -> MetaAnswer {
-    let mut answer = MetaAnswer::new(AnswerStatus::InvalidArguments, format!("Nothing was run: {fault}."));
+    let mut answer = MetaAnswer::new(
+        AnswerStatus::InvalidArguments,
+        format!("Nothing was run: {fault}."),
+    );
     answer.cause = Some("a part that is not there".to_owned());
     answer
 }
@@ -168,7 +171,10 @@ mod tests {
         let answer = made(1, None);
         assert_eq!(answer["resultId"], HANDLE);
         assert_eq!(answer["page"]["next"], 2);
-        assert_eq!(answer["next"], json!({ "options": { "result": HANDLE, "page": 2 } }));
+        assert_eq!(
+            answer["next"],
+            json!({ "options": { "result": HANDLE, "page": 2 } })
+        );
         let single = made(2, Some("mail"));
         assert_eq!(single["next"]["provider"], "mail");
         assert_eq!(single["next"]["options"]["page"], 3);
@@ -188,7 +194,11 @@ mod tests {
     fn a_call_that_ran_says_so_when_nothing_is_selected_and_one_that_only_reads_that_nothing_was_run() {
         let fault = ShapeFault::NoData;
         let ran = nothing_selected(&fault, "send", Some((HANDLE, 900)));
-        assert!(ran.text.starts_with("`send` was run; ") && ran.text.contains("kept for 15 min"), "{}", ran.text);
+        assert!(
+            ran.text.starts_with("`send` was run; ") && ran.text.contains("kept for 15 min"),
+            "{}",
+            ran.text
+        );
         assert_eq!(ran.status, AnswerStatus::InvalidArguments);
         let large = nothing_selected(&fault, "send", None);
         assert!(large.text.ends_with("too large to be kept."), "{}", large.text);

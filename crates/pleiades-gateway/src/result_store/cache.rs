@@ -148,7 +148,11 @@ impl AnswerCache {
     pub(crate) async fn look_up(&self, key: CacheKey, fresh: bool) -> CacheLookup {
         // Before anything is asked for: what is written from here on makes the answer an old one.
         let here = self.counter(&key.owner.scope).load(Ordering::SeqCst);
-        let local = self.local.get(&key.digest).filter(|_| !fresh).map(|(answer, _)| answer);
+        let local = self
+            .local
+            .get(&key.digest)
+            .filter(|_| !fresh)
+            .map(|(answer, _)| answer);
         let (everywhere, remote) = match self.elsewhere(&key, local.is_none() && !fresh).await {
             Ok(found) => found,
             Err(outcome) => {

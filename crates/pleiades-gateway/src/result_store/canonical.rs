@@ -82,7 +82,7 @@ impl<'de> Visitor<'de> for MemberVisitor {
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
         let mut members = BTreeMap::new();
-        while let Some((key, value)) = map.next_entry::<MemberName<'de>, &'de RawValue>()? {
+        while let Some((key, value)) = map.next_entry::<ArgumentName<'de>, &'de RawValue>()? {
             if members.insert(key.0, value).is_some() {
                 return Err(M::Error::custom("a member twice"));
             }
@@ -93,7 +93,7 @@ impl<'de> Visitor<'de> for MemberVisitor {
 
 /// A name, borrowed where it is written without escapes.
 #[derive(Deserialize)]
-struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
+struct ArgumentName<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {

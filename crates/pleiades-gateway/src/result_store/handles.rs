@@ -131,9 +131,9 @@ fn key(owner: &ResultOwner, handle: &str) -> [u8; 32] {
 }
 
 fn is_handle(text: &str) -> bool {
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     text.strip_prefix(PREFIX)
-        .is_some_and(|random| random.len() == RANDOM_TEXT && random.bytes().all(is_letter))
+        .is_some_and(|random| random.len() == RANDOM_TEXT && random.bytes().all(is_safe))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub(super) struct QuotaMap<V> {
 
 #[derive(Debug)]
 struct Entries<V> {
-    slots: HashMap<EntryKey, Slot<V>>,
+    slots: HashMap<EntryKey, QuotaSlot<V>>,
     /// By when they were used last.
     order: BTreeMap<u64, EntryKey>,
     ends: BTreeSet<(Instant, EntryKey)>,
@@ -38,7 +38,7 @@ struct Entries<V> {
 }
 
 #[derive(Debug)]
-struct Slot<V> {
+struct QuotaSlot<V> {
     value: V,
     bytes: usize,
     tenant: Arc<str>,
@@ -108,7 +108,7 @@ impl<V: Clone> QuotaMap<V> {
         let share = entries.tenants.entry(Arc::clone(&tenant)).or_default();
         share.bytes += bytes;
         share.order.insert(used, key);
-        let slot = Slot {
+        let slot = QuotaSlot {
             value,
             bytes,
             tenant,
@@ -128,7 +128,10 @@ impl<V: Clone> QuotaMap<V> {
             return None;
         }
         entries.touch(key);
-        entries.slots.get(key).map(|slot| (slot.value.clone(), slot.until))
+        entries
+            .slots
+            .get(key)
+            .map(|slot| (slot.value.clone(), slot.until))
     }
 
     /// Drops what has expired; how many are left, and when the first of them ends.
@@ -213,7 +216,11 @@ mod tests {
     }
 
     fn there(map: &QuotaMap<u64>, numbers: &[u64]) -> Vec<u64> {
-        numbers.iter().filter_map(|it| map.get(&key(*it))).map(|(value, _)| value).collect()
+        numbers
+            .iter()
+            .filter_map(|it| map.get(&key(*it)))
+            .map(|(value, _)| value)
+            .collect()
     }
 
     #[tokio::test(start_paused = true)]

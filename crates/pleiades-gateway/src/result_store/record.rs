@@ -36,7 +36,7 @@ pub(super) struct RecordTimes {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Record<'a> {
+struct ResultRecord<'a> {
     #[serde(borrow)]
     tools: Vec<Cow<'a, str>>,
     #[serde(borrow)]
@@ -65,7 +65,7 @@ impl StoredResult {
 
     /// For other replicas; `stamp`: what its owner's changes were up to.
     pub(super) fn to_bytes(&self, times: RecordTimes, stamp: &[u8]) -> Vec<u8> {
-        let record = Record {
+        let record = ResultRecord {
             tools: self.tools.iter().map(|name| Cow::Borrowed(&**name)).collect(),
             account: self.account.as_deref().map(Cow::Borrowed),
             fingerprint: self.fingerprint,
@@ -80,7 +80,7 @@ impl StoredResult {
 
     /// The result, its times and its stamp; `None` of what another release wrote in another form.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<(Self, RecordTimes, Vec<u8>)> {
-        let record: Record<'_> = serde_json::from_slice(bytes).ok()?;
+        let record: ResultRecord<'_> = serde_json::from_slice(bytes).ok()?;
         let result = Self {
             tools: record.tools.into_iter().map(|name| name.into()).collect(),
             account: record.account.as_deref().map(Arc::from),

@@ -151,7 +151,12 @@ fn text(stored: &StoredResult) -> String {
     stored.result.read("text").unwrap()
 }
 
-async fn kept(stores: &ResultStores, own: &ResultOwner, stored: Arc<StoredResult>, keep_for: Duration) -> String {
+async fn kept(
+    stores: &ResultStores,
+    own: &ResultOwner,
+    stored: Arc<StoredResult>,
+    keep_for: Duration,
+) -> String {
     let handle = stores.handles.reserve(&stored).expect("room");
     assert!(stores.handles.keep(own, &handle, &stored, keep_for).await);
     handle
@@ -325,11 +330,19 @@ async fn what_is_larger_than_a_tenants_share_is_not_kept() {
     let own = owner("ann", "mail", None);
     let large = result(&"x".repeat(64 << 20));
     assert!(stores.handles.reserve(&large).is_none());
-    assert!(!stores.handles.keep(&own, "r_AAAAAAAAAAAAAAAAAAAAAA", &large, TTL).await);
+    assert!(
+        !stores
+            .handles
+            .keep(&own, "r_AAAAAAAAAAAAAAAAAAAAAA", &large, TTL)
+            .await
+    );
     let half = result(&"x".repeat(40 << 20));
     let first = kept(&stores, &own, Arc::clone(&half), TTL).await;
     let second = kept(&stores, &own, half, TTL).await;
-    assert!(found(&stores, &own, &first).await.is_none(), "the older one made room");
+    assert!(
+        found(&stores, &own, &first).await.is_none(),
+        "the older one made room"
+    );
     assert!(found(&stores, &own, &second).await.is_some());
 }
 
@@ -435,7 +448,11 @@ impl Model {
         }
         let (of, handle, whole) = &self.handles[usize::try_from(chance.below(count)).unwrap()];
         let expected = ((of.0, of.1) == (own.0, own.1)).then(|| whole.clone());
-        assert_eq!(found(replica, &model_owner(own), handle).await, expected, "{of:?} {own:?}");
+        assert_eq!(
+            found(replica, &model_owner(own), handle).await,
+            expected,
+            "{of:?} {own:?}"
+        );
     }
 }
 

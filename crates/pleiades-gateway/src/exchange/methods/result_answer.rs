@@ -55,7 +55,13 @@ impl PartWork {
             page: self.wanted.page.max(1),
             handle,
         };
-        part(self.head.clone(), &self.result, &self.wanted, request, self.provider.as_deref())
+        part(
+            self.head.clone(),
+            &self.result,
+            &self.wanted,
+            request,
+            self.provider.as_deref(),
+        )
     }
 }
 
@@ -67,7 +73,8 @@ impl ProviderCall<'_> {
         wanted: WantedPart,
         notes: Vec<String>,
     ) -> Done {
-        let is_cut = wanted.select.is_some() || (!wanted.full && may_exceed(size(&brought.result), MAX_TOKENS));
+        let is_cut =
+            wanted.select.is_some() || (!wanted.full && may_exceed(size(&brought.result), MAX_TOKENS));
         let is_ok = MetaAnswer::status_of(&brought.result) == AnswerStatus::Ok;
         let account = brought.account.clone();
         if !is_ok || !is_cut {
@@ -80,10 +87,17 @@ impl ProviderCall<'_> {
         let stored = Arc::new(stored);
         let handles = &self.services.results.handles;
         // One that turned to another account on its way could not be found again.
-        let handle = (account == reached.account).then(|| handles.reserve(&stored)).flatten();
+        let handle = (account == reached.account)
+            .then(|| handles.reserve(&stored))
+            .flatten();
         let mut head = MetaAnswer::new(AnswerStatus::Ok, "");
         head.notes = notes;
-        let work = self.part_work(stored, wanted, (budget, handle.clone().map(|id| (id, KEEP_FOR))), head);
+        let work = self.part_work(
+            stored,
+            wanted,
+            (budget, handle.clone().map(|id| (id, KEEP_FOR))),
+            head,
+        );
         let (work, made) = self.made(work).await;
         let is_large = handle.is_none();
         match made {
@@ -118,7 +132,9 @@ impl ProviderCall<'_> {
         }
         let account = stored.account.clone();
         let wanted = WantedPart {
-            page: reading.page.map_or(1, |page| usize::try_from(page.get()).unwrap_or(usize::MAX)),
+            page: reading
+                .page
+                .map_or(1, |page| usize::try_from(page.get()).unwrap_or(usize::MAX)),
             select: reading.select,
             full: reading.full,
             prompt: Box::default(),
@@ -148,7 +164,10 @@ impl ProviderCall<'_> {
             return Some((stored, left));
         }
         // A call that names no account reads whichever result it is of, as far as that account is still there.
-        let account = stored.account.clone().filter(|_| self.request.account().is_none())?;
+        let account = stored
+            .account
+            .clone()
+            .filter(|_| self.request.account().is_none())?;
         let request = self.request.clone().with_account(Some(account));
         let reached = self.services.accounts.reach(&request, self.provider).await.ok()?;
         (reached.identity.signature.account == stored.fingerprint).then_some((stored, left))
@@ -170,7 +189,9 @@ impl ProviderCall<'_> {
     /// A result as this client knows it.
     fn translated(&self, mut result: RawObject, from: Revision) -> RawObject {
         let of = (&**self.provider, "tools/call");
-        self.services.lists.outer_uris(self.request, of, &mut result, None);
+        self.services
+            .lists
+            .outer_uris(self.request, of, &mut result, None);
         translate::blocks("tools/call", &mut result, from, self.request.revision());
         result
     }

@@ -409,6 +409,137 @@ def accounts():
         yield "who reads Redis does not read whose account changed", unreadable
 
 
+def results():
+    """What is kept of results between calls, over two gateways."""
+    lines = [f"canary line {number}" for number in range(3000)]
+    with contextlib.ExitStack() as all_of_it:
+        enter = all_of_it.enter_context
+        upstream = enter(Modern())
+        redis = enter(Redis())
+        told = provider(
+            "modern", upstream.url, tools={"reads": ["echo"]}, facade={"cache": {"ttl": "10m"}}
+        )
+        settings = {"shared_state": {"redis": redis.url}}
+        both = [enter(Gateway(told, settings=settings)) for _ in range(2)]
+        for gateway in both:
+            gateway.settled("modern")
+        until("both to be up", lambda: all(up(gateway) == 1 for gateway in both))
+        clients = [caller(gateway, "/mcp/modern") for gateway in both]
+        first, second = clients
+        held = {}
+
+        def ask(client, **arguments):
+            return asked(client, "use_modern", arguments)["structuredContent"]
+
+        def echo(client, message, **options):
+            answer = ask(client, tool="echo", arguments={"message": message}, options=options)
+            assert answer["status"] == "ok", answer
+            return answer
+
+        def cut(client):
+            answer = echo(client, "\n".join(lines))
+            assert answer["page"]["next"] == 2, answer["page"]
+            return answer
+
+        def read(client, handle, **options):
+            return ask(client, options={"result": handle, **options})
+
+        def is_cached(client, message):
+            return any(note.startswith("from the cache, ") for note in echo(client, message).get("notes", []))
+
+        def elsewhere():
+            answer = cut(first)
+            held["shared"] = answer["resultId"]
+            shown = answer["text"]
+            while "next" in answer:
+                # Each page from the other of the two.
+                clients.reverse()
+                answer = ask(clients[0], **answer["next"])
+                assert answer["status"] == "ok", answer
+                shown += answer["text"]
+            assert all(line in shown for line in lines)
+
+        def unknown():
+            made_up = read(second, "r_" + "A" * 22)
+            assert made_up["status"] == "invalid_arguments", made_up
+            assert read(first, "r_" + "A" * 22)["text"] == made_up["text"]
+
+        def given_again():
+            assert not is_cached(first, "canary")
+            assert is_cached(second, "canary") and is_cached(first, "canary")
+            ask(second, tool="add", arguments={"a": 1, "b": 2})
+            assert not is_cached(first, "canary"), "a write at the other"
+            assert is_cached(second, "canary")
+
+        def unreadable():
+            line = redis.connect()
+            names = line.ask("KEYS", "*")
+            kinds = {line.ask("TYPE", name) for name in names}
+            assert kinds == {b"string", b"zset", b"hash"}, kinds
+            for name in names:
+                read_by = {
+                    b"string": ("GET", name),
+                    b"zset": ("ZRANGE", name, 0, -1),
+                    b"hash": ("HGETALL", name),
+                }
+                value = line.ask(*read_by[line.ask("TYPE", name)])
+                whole = name + (b"".join(value) if isinstance(value, list) else value)
+                for word in (b"canary", b"modern", b"local", b"default", held["shared"].encode()):
+                    assert word not in whole, (name, word)
+                assert line.ask("PTTL", name) > 0, name
+            line.close()
+
+        def forged():
+            """Values put in the place of others, or cut, are as if they were not there."""
+            answer = cut(first)
+            line = redis.connect()
+            for name in line.ask("KEYS", "pleiades:pleiades:e:*"):
+                line.ask("SET", name, line.ask("GET", name)[:-1] + b"!")
+            line.close()
+            assert read(second, answer["resultId"])["status"] == "invalid_arguments"
+            assert read(first, answer["resultId"])["status"] == "ok"
+            is_cached(second, "forged")
+
+        def frozen():
+            held["frozen"] = cut(first)["resultId"]
+            os.kill(pid_of(redis), signal.SIGSTOP)
+            try:
+                for client in (first, second):
+                    echo(client, "hi")
+                assert read(first, held["frozen"])["status"] == "ok"
+                assert read(second, held["frozen"])["status"] == "invalid_arguments"
+                assert not is_cached(first, "canary"), "writes elsewhere are not known"
+            finally:
+                os.kill(pid_of(redis), signal.SIGCONT)
+            until("the other to find it", lambda: read(second, held["frozen"])["status"] == "ok")
+
+        def killed():
+            held["last"] = cut(first)["resultId"]
+            redis.stop()
+            until("both to notice", lambda: all(up(gateway) == 0 for gateway in both))
+            assert read(first, held["last"])["status"] == "ok"
+            assert read(second, held["shared"])["status"] == "ok", "it was read here before"
+            assert read(second, held["last"])["status"] == "invalid_arguments"
+            own = cut(second)["resultId"]
+            assert read(second, own, page=2)["status"] == "ok"
+            assert not is_cached(first, "canary") and not is_cached(first, "canary")
+
+        def back():
+            enter(Redis(redis.port))
+            until("both to be up", lambda: all(up(gateway) == 1 for gateway in both))
+            until("answers to be shared", lambda: is_cached(first, "back") and is_cached(second, "back"))
+            assert read(second, cut(first)["resultId"])["status"] == "ok"
+
+        yield "a result that was cut at one is read on at either", elsewhere
+        yield "a handle that nobody has is answered alike at both", unknown
+        yield "an answer of one is given again at the other until there is a write at either", given_again
+        yield "who reads Redis reads no value, name or handle, and all of it expires", unreadable
+        yield "what others write into Redis is no result", forged
+        yield "a Redis that hangs keeps nobody waiting, and what it has is found when it goes on", frozen
+        yield "Redis killed: each reads its own, and nothing comes from the cache", killed
+        yield "Redis back and empty: results and answers are shared again", back
+
+
 def pid_of(process):
     """The server itself: a script that starts it replaces itself."""
     assert pathlib.Path(f"/proc/{process.pid}/comm").read_text().startswith("redis-server")
@@ -421,3 +552,4 @@ def checks():
     yield from doors()
     yield from gateways()
     yield from accounts()
+    yield from results()

@@ -153,7 +153,8 @@ pub enum Exposure {
     /// Tools appear when an account is connected.
     #[default]
     Strict,
-    /// The tools that somebody of the tenant saw last are visible, and answer `needs_auth`.
+    /// The tools that somebody of the tenant saw last are visible, and answer `needs_auth`; none where the
+    /// provider says that its lists are one caller's alone (`cacheScope: private`).
     Soft,
 }
 

@@ -10,10 +10,12 @@ use super::{Catalogue, Tool, ToolRules, bounds::LeftOut, failure::ListFailure, l
 use pleiades_core::{error::Code, random};
 use pleiades_upstream::Profile;
 
-/// Lists are read again after this long when the provider gives no `ttlMs`.
+/// Lists are read again after this long; a `ttlMs` of their provider shortens it.
 const TTL: Duration = Duration::from_secs(300);
-/// The shortest that a provider may say.
-const TTL_LEAST: Duration = Duration::from_secs(60);
+/// The shortest that a provider may say: whoever asks more often than that gets what is known.
+const TTL_LEAST: Duration = Duration::from_secs(5);
+/// The least between two readings that nobody asks for.
+const UNASKED_LEAST: Duration = Duration::from_secs(60);
 
 /// One account's lists of one provider.
 #[derive(Debug)]
@@ -126,8 +128,14 @@ impl CachedLists {
         self.state.lock().last.as_ref().map(|last| last.at.elapsed())
     }
 
-    pub(super) fn until(&self) -> Option<Instant> {
-        self.state.lock().last.as_ref().map(|last| last.until)
+    /// When they are read again although nobody asks for them.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let least = match self.catalogue.load().complete {
+            true => UNASKED_LEAST,
+            false => Duration::ZERO,
+        };
+        let state = self.state.lock();
+        state.last.as_ref().map(|last| last.until.max(last.at + least))
     }
 
     /// Which tools are here and what they take, and what all else takes, in bytes.
@@ -201,6 +209,7 @@ impl AttemptClaim {
         let new = discovery.left_out.not_in(&state.left_out).cloned().collect();
         let now = Instant::now();
         let until = now + lifetime(&discovery.catalogue);
+        discovery.catalogue.read_at = Some(now);
         state.last = Some(LastAttempt {
             at: now,
             until,
@@ -227,10 +236,63 @@ impl Drop for AttemptClaim {
 /// How long lists are valid. An incomplete one is tried again soon.
 fn lifetime(catalogue: &Catalogue) -> Duration {
     if !catalogue.complete {
-        return random::between(TTL_LEAST / 2, TTL_LEAST);
+        return random::between(UNASKED_LEAST / 2, UNASKED_LEAST);
     }
+    let own = random::between(TTL / 2, TTL);
     match catalogue.ttl_ms {
-        0 => random::between(TTL / 2, TTL),
-        given => Duration::from_millis(given).clamp(TTL_LEAST, TTL * 12),
+        None => own,
+        Some(given) => Duration::from_millis(given).clamp(TTL_LEAST, own),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lists(complete: bool, ttl_ms: Option<u64>) -> Catalogue {
+        Catalogue {
+            complete,
+            ttl_ms,
+            ..Catalogue::default()
+        }
+    }
+
+    #[test]
+    fn what_a_provider_says_shortens_how_long_lists_live_and_never_lengthens_it() {
+        for (ttl_ms, least, most) in [
+            (None, TTL / 2, TTL),
+            (Some(0), TTL_LEAST, TTL_LEAST),
+            (Some(20_000), Duration::from_secs(20), Duration::from_secs(20)),
+            (Some(u64::MAX), TTL / 2, TTL),
+        ] {
+            let lives = lifetime(&lists(true, ttl_ms));
+            assert!((least..=most).contains(&lives), "{ttl_ms:?} {lives:?}");
+        }
+        assert!(lifetime(&lists(false, Some(u64::MAX))) <= UNASKED_LEAST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lists_that_live_shortly_are_read_again_when_asked_for_and_otherwise_seldom() {
+        let cached = Arc::new(CachedLists::default());
+        let claim = cached.claim().unwrap();
+        claim.succeed(Discovery {
+            catalogue: lists(true, Some(10_000)),
+            offered: Arc::default(),
+            left_out: LeftOut::default(),
+            failing: None,
+            idle: None,
+        });
+        let read = Instant::now();
+        assert_eq!(cached.due(), Some(read + UNASKED_LEAST));
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!(matches!(cached.freshness(), Freshness::Fresh));
+        assert_eq!(
+            cached.load().ttl_left_ms(),
+            1_000,
+            "clients may keep them as long as we"
+        );
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(matches!(cached.freshness(), Freshness::Stale));
+        assert_eq!(cached.load().ttl_left_ms(), 0);
     }
 }

@@ -212,10 +212,9 @@ fn assemble(
     }
     // A partial reading says nothing of the lists it left alone.
     catalogue.complete = gathered.failing.is_none() && (which == ListSet::ALL || old.complete);
-    catalogue.ttl_ms = match (which == ListSet::ALL, gathered.ttl_ms) {
-        (true, ttl) => ttl.unwrap_or(0),
-        (false, ttl) => old.ttl_ms.min(ttl.unwrap_or(u64::MAX)),
-    };
+    let kept = old.ttl_ms.filter(|_| which != ListSet::ALL);
+    catalogue.ttl_ms = kept.into_iter().chain(gathered.ttl_ms).min();
+    catalogue.is_private = gathered.is_private || (which != ListSet::ALL && old.is_private);
     let nothing = offered.is_empty() && gathered.left_out.is_empty() && gathered.failing.is_none();
     Ok(Discovery {
         idle: (nothing && !declares.any()).then_some(IDLE),
@@ -230,6 +229,7 @@ fn assemble(
 struct ListAssembly {
     listed: bool,
     ttl_ms: Option<u64>,
+    is_private: bool,
     failing: Option<(Code, String)>,
     left_out: LeftOut,
     /// A failure that speaks of the provider, not of one list.
@@ -275,9 +275,8 @@ impl ListAssembly {
             // Not offered (any more), or not asked for.
             return wanted.then(Pages::default);
         };
-        if let Some(ttl) = pages.ttl_ms {
-            self.ttl_ms = Some(self.ttl_ms.map_or(ttl, |before| before.min(ttl)));
-        }
+        self.ttl_ms = self.ttl_ms.into_iter().chain(pages.ttl_ms).min();
+        self.is_private |= pages.is_private;
         self.left_out.append(std::mem::take(&mut pages.left_out));
         let Some(error) = &pages.failure else {
             return Some(pages);

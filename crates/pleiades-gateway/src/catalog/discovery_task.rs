@@ -70,7 +70,7 @@ impl DiscoveryTask {
             ended.borrow_and_update();
             let due = match cached.freshness() {
                 Freshness::Unread => Instant::now(),
-                Freshness::Fresh | Freshness::Stale => cached.until().unwrap_or_else(Instant::now),
+                Freshness::Fresh | Freshness::Stale => cached.due().unwrap_or_else(Instant::now),
                 Freshness::Failed(_, ago) => Instant::now() + self.pause.saturating_sub(ago),
             };
             if due <= Instant::now() {

@@ -3,9 +3,11 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::checks::{ArgumentValidator, ValidatorSlot};
 use super::{failure::ListFailure, names};
@@ -32,8 +34,12 @@ pub struct Catalogue {
     pub complete: bool,
     /// Why the newest reading of the tools ended before their last page: some may be missing, or all.
     pub(crate) tools_failure: Option<Box<ListFailure>>,
-    /// Smallest `ttlMs` the provider gave, 0 when it gave none.
-    pub ttl_ms: u64,
+    /// Smallest `ttlMs` the provider gave.
+    pub ttl_ms: Option<u64>,
+    /// Whether the provider said of any list that it is this caller's alone (`cacheScope: private`).
+    pub is_private: bool,
+    /// When they were read.
+    pub(crate) read_at: Option<Instant>,
     pub(crate) cost: Cost,
     /// Positions of resources, then templates, in the order of their URIs; made when one is looked for first.
     pub(crate) by_uri: OnceLock<Vec<u32>>,
@@ -47,6 +53,14 @@ pub(crate) struct Cost {
 }
 
 impl Catalogue {
+    /// How much longer the provider lets them be kept, in milliseconds; 0 when it said nothing of it.
+    #[must_use]
+    pub(crate) fn ttl_left_ms(&self) -> u64 {
+        let age = self.read_at.map_or(Duration::ZERO, |at| at.elapsed());
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        self.ttl_ms.unwrap_or(0).saturating_sub(age)
+    }
+
     /// The tool that a name means: the provider's own, or one that it is shown by.
     #[must_use]
     pub fn tool(&self, name: &str) -> Option<&Arc<Tool>> {

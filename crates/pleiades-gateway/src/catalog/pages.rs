@@ -40,6 +40,8 @@ pub(super) struct Pages {
     pub(super) left_out: LeftOut,
     /// The smallest `ttlMs` of all pages.
     pub(super) ttl_ms: Option<u64>,
+    /// Whether any page is this caller's alone.
+    pub(super) is_private: bool,
     /// Why it ends before its end.
     pub(super) failure: Option<Error>,
 }
@@ -92,7 +94,8 @@ impl ListRequest<'_> {
             pages.entries.extend(opened.entries);
             pages.cost += opened.cost;
             pages.left_out.append(opened.left_out);
-            pages.ttl_ms = Some(pages.ttl_ms.map_or(opened.ttl, |before| before.min(opened.ttl)));
+            pages.ttl_ms = pages.ttl_ms.into_iter().chain(opened.ttl).min();
+            pages.is_private |= opened.is_private;
             // Some providers end with an empty cursor where they should leave it out.
             let Some(next) = opened.next.filter(|next| !next.is_empty()) else {
                 return Ok(());
@@ -156,8 +159,8 @@ struct ParsedPage {
     /// Whether an entry was beyond the bounds.
     full: bool,
     next: Option<String>,
-    /// A page without it holds for no time that is known: 0, the smallest.
-    ttl: u64,
+    ttl: Option<u64>,
+    is_private: bool,
 }
 
 #[derive(Debug)]
@@ -216,6 +219,8 @@ struct RawPage<'a> {
     next: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "ttlMs")]
     ttl: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "cacheScope")]
+    scope: Option<&'a RawValue>,
 }
 
 impl PageContext {
@@ -238,7 +243,8 @@ impl PageContext {
             next: page
                 .next
                 .and_then(|next| serde_json::from_str::<Option<String>>(next.get()).ok().flatten()),
-            ttl: page.ttl.and_then(read).unwrap_or(0),
+            ttl: page.ttl.and_then(read),
+            is_private: page.scope.is_some_and(|scope| scope.get() == "\"private\""),
             ..ParsedPage::default()
         };
         let filler = PageVisitor {

@@ -257,6 +257,7 @@ impl Catalog {
         if !provider.facade.soft || provider.need.is_shared() {
             return None;
         }
-        provider.live.template(tenant)
+        // What a provider calls one caller's alone is shown to no other.
+        provider.live.template(tenant).filter(|lists| !lists.is_private)
     }
 }

@@ -67,7 +67,11 @@ async fn forward(
         CallOutcome::Result(mut result, from) => {
             let of = (&*provider, method);
             services.lists.outer_uris(request, of, &mut result, asked);
-            let result = translate::result(method, result, from, request.revision());
+            let mut result = translate::result(method, result, from, request.revision());
+            // It was read as somebody, whatever the provider gives to others.
+            if result.get("cacheScope").is_some() {
+                result.put("cacheScope", "private");
+            }
             Ok(Done::ok(result.close()))
         }
         CallOutcome::Asked(result) => Ok(Done::asks(result)),

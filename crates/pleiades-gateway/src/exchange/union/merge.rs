@@ -53,7 +53,7 @@ impl Parts {
     fn ttl_ms(&self) -> u64 {
         let parts = self.parts.iter();
         let shortest = parts
-            .map(|part| part.catalogue.as_ref().map_or(0, |it| it.ttl_ms))
+            .map(|part| part.catalogue.as_ref().map_or(0, |it| it.ttl_left_ms()))
             .min();
         if self.complete { shortest.unwrap_or(0) } else { 0 }
     }
@@ -169,7 +169,7 @@ mod tests {
 
     fn kept(ttl_ms: u64) -> Option<Arc<Catalogue>> {
         let mut lists = (*tools(&["echo"])).clone();
-        lists.ttl_ms = ttl_ms;
+        lists.ttl_ms = Some(ttl_ms);
         Some(Arc::new(lists))
     }
 

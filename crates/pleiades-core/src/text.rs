@@ -1,5 +1,7 @@
 //! Text that others chose, where people and models read it.
 
+use std::borrow::Cow;
+
 /// Whether a character shows nothing of itself, or turns what stands around it.
 ///
 /// Control characters, marks of direction (U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069),
@@ -25,6 +27,28 @@ pub fn is_hidden(character: char) -> bool {
 #[must_use]
 pub fn printable(text: &str, most: usize) -> String {
     text.chars().filter(|it| !is_hidden(*it)).take(most).collect()
+}
+
+/// The text with its C0 controls as escapes (`\\u001b`), but for tabs and ends of lines: they may move a
+/// cursor or hide what stands before them. Borrowed when there is none.
+#[must_use]
+pub fn with_controls_shown(text: &str) -> Cow<'_, str> {
+    let is_control = |byte: u8| byte < b' ' && !matches!(byte, b'\n' | b'\t');
+    if !text.bytes().any(is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    let mut rest = text.chars().peekable();
+    while let Some(character) = rest.next() {
+        let is_line_end = character == '\r' && rest.peek() == Some(&'\n');
+        match u8::try_from(character) {
+            Ok(byte) if is_control(byte) && !is_line_end => {
+                shown.push_str(&format!("\\u{byte:04x}"));
+            }
+            _ => shown.push(character),
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// The text as one line: runs of blanks and control characters are one blank, hidden characters are
@@ -209,6 +233,16 @@ mod tests {
         ];
         assert!(hidden.into_iter().all(is_hidden));
         assert!(!"aä查א😀 -".chars().any(is_hidden));
+    }
+
+    #[test]
+    fn controls_are_shown_as_escapes_and_ends_of_lines_stay() {
+        assert_eq!(
+            with_controls_shown("a\u{1b}[2Jb\0\rc"),
+            "a\\u001b[2Jb\\u0000\\u000dc"
+        );
+        assert!(matches!(with_controls_shown("a\tb\nä\u{85}"), Cow::Borrowed(_)));
+        assert_eq!(with_controls_shown("a\r\n\u{7}"), "a\r\n\\u0007");
     }
 
     #[test]

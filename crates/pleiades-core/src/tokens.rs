@@ -65,7 +65,14 @@ impl Counter {
     /// The tokens so far.
     #[must_use]
     pub fn tokens(&self) -> usize {
-        usize::try_from((self.hundredths * SAFETY).div_ceil(10_000)).unwrap_or(usize::MAX)
+        usize::try_from(self.hundredths().div_ceil(100)).unwrap_or(usize::MAX)
+    }
+
+    /// The hundredths of tokens so far: what many small parts cost is their sum, not that of their
+    /// rounded tokens.
+    #[must_use]
+    pub const fn hundredths(&self) -> u64 {
+        self.hundredths * SAFETY / 100
     }
 
     fn ascii(&mut self, byte: u8) -> u64 {

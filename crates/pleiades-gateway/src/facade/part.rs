@@ -158,6 +158,7 @@ mod tests {
             prompt: "",
             select: None,
             page,
+            sends_data: true,
             handle: Some(handle),
         };
         let head = MetaAnswer::new(AnswerStatus::Ok, "");

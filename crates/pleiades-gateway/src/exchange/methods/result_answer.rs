@@ -53,6 +53,7 @@ impl PartWork {
             prompt: &self.wanted.prompt,
             select: self.wanted.select.as_deref(),
             page: self.wanted.page.max(1),
+            sends_data: true,
             handle,
         };
         part(

@@ -112,6 +112,12 @@ impl Generator {
                     .collect();
                 format!("{{{}}}", members.join(","))
             }
+            shape => self.nested(shape, count),
+        }
+    }
+
+    fn nested(&mut self, shape: usize, count: usize) -> String {
+        match shape {
             7 => format!(
                 r#"{{"data":{{"repository":{{"issues":{{"nodes":[{}],"totalCount":7}},"name":"web"}}}}}}"#,
                 self.many(count, |it| it.row(8))
@@ -155,6 +161,11 @@ impl Generator {
     }
 }
 
+fn inner(string: &str) -> &str {
+    let inner = string.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inner.expect("a string")
+}
+
 /// Whether parts of a value, page by page, laid over each other are the value.
 fn are_whole(value: &str, parts: &[&str]) -> bool {
     if parts.first().is_some_and(|part| *part == value) {
@@ -196,8 +207,8 @@ fn are_whole(value: &str, parts: &[&str]) -> bool {
             }) && rest.is_empty()
         }
         b'"' => {
-            let inner: String = parts.iter().map(|part| &part[1..part.len() - 1]).collect();
-            inner == value[1..value.len() - 1]
+            let whole: String = parts.iter().map(|part| inner(part)).collect();
+            whole == inner(value)
         }
         _ => false,
     }
@@ -261,7 +272,7 @@ fn pages_of_json_of_every_shape_make_up_the_whole_and_each_keeps_the_budget() {
                 assert!(cost <= budget, "seed {seed}, page {} of {budget}: {cost}", at + 1);
             }
             if pages.len() == 1 && pages[0].data.is_none() {
-                assert_eq!(pages[0].text, value.replace("\\u001b", "\\u001b"), "as it is");
+                assert_eq!(pages[0].text, value, "as it is");
                 continue;
             }
             let data: Vec<&str> = pages

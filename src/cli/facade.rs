@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::catalog_file::{self, CatalogFile};
 use super::{exit, ui};
@@ -67,6 +67,14 @@ impl FacadeCall {
             MetaPlan::Read(_) => {
                 let answer = MetaAnswer::new(AnswerStatus::InvalidArguments, NO_RESULT);
                 self.answered(&answer, &mut line);
+            }
+            MetaPlan::Calls(planned) => {
+                let calls = planned.calls.iter().map(
+                    |call| json!({ "id": call.id, "name": call.tool.upstream, "arguments": call.arguments }),
+                );
+                line.put("outcome", "run");
+                line.put("calls", &calls.collect::<Vec<_>>());
+                line.put("notes", &planned.notes);
             }
             MetaPlan::Run {
                 tool,

@@ -48,6 +48,7 @@ mod oauth;
 mod odd;
 mod older;
 mod oneshot;
+mod plans;
 mod process;
 mod refusals;
 mod relay;

@@ -39,6 +39,20 @@ pub fn holds(data: &[u8]) {
         }
         MetaPlan::Run { tool, arguments, .. } => ran(catalogue, rest, &tool, arguments.get()),
         MetaPlan::Read(_) => {}
+        MetaPlan::Calls(planned) => {
+            let ids: BTreeSet<&str> = planned.calls.iter().map(|call| &*call.id).collect();
+            assert!(
+                !ids.is_empty() && ids.len() == planned.calls.len(),
+                "each call has an id of its own"
+            );
+            for (at, call) in planned.calls.iter().enumerate() {
+                assert!(
+                    call.needs.iter().all(|needed| *needed < at),
+                    "only what stands before it is needed"
+                );
+                assert!(catalogue.tool(&call.tool.name).is_some(), "of this catalogue");
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, Response, StatusCode};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Barrier, Notify, broadcast};
 
 /// A request as the fake saw it.
 #[derive(Debug, Clone)]
@@ -41,6 +41,10 @@ pub struct Knobs {
     pub release: Notify,
     pub waiting: AtomicUsize,
     pub cancelled: AtomicUsize,
+    /// Calls as they began (`+tool text`) and ended (`-tool text`).
+    pub marks: Mutex<Vec<String>>,
+    /// A call of a tool with `x-meets` goes on when another one waits here as well.
+    meeting: Barrier,
     changes: broadcast::Sender<()>,
     /// Answers to its questions.
     answers: broadcast::Sender<Value>,
@@ -74,6 +78,8 @@ impl FakeServer {
             release: Notify::new(),
             waiting: AtomicUsize::new(0),
             cancelled: AtomicUsize::new(0),
+            marks: Mutex::default(),
+            meeting: Barrier::new(2),
             changes: broadcast::channel(16).0,
             answers: broadcast::channel(16).0,
             next: AtomicU64::new(1),
@@ -351,6 +357,20 @@ fn read(asked: &RpcCall) -> Result<Value, (i64, &'static str)> {
 }
 
 async fn call(knobs: &Arc<Knobs>, asked: &RpcCall) -> Response<Body> {
+    let name = asked.params["name"].as_str().unwrap_or_default();
+    let text = asked.params["arguments"]["text"].as_str().unwrap_or_default();
+    let meets = |tool: &Value| tool["name"] == name && tool["x-meets"] == true;
+    let mark = |edge: char| knobs.marks.lock().push(format!("{edge}{name} {text}"));
+    mark('+');
+    if knobs.tools.lock().iter().any(meets) {
+        knobs.meeting.wait().await;
+    }
+    let response = answer_call(knobs, asked).await;
+    mark('-');
+    response
+}
+
+async fn answer_call(knobs: &Arc<Knobs>, asked: &RpcCall) -> Response<Body> {
     let name = asked.params["name"].as_str().unwrap_or_default();
     let text = asked.params["arguments"]["text"].as_str().unwrap_or_default();
     let known = knobs

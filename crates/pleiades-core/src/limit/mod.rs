@@ -214,6 +214,21 @@ impl Gate {
         Ok(pass)
     }
 
+    /// Every rule that a call of a tool has to pass, in the order in which they are asked.
+    #[must_use]
+    pub fn rules(&self) -> Vec<Rule> {
+        let mut rules: Vec<Rule> = self.rates.iter().map(Limiter::rule).collect();
+        rules.extend(self.breaker.as_ref().map(|_| Rule::Breaker));
+        rules.extend(self.concurrency.map(|_| Rule::Concurrency));
+        rules
+    }
+
+    /// How many calls may run at once; `None` without such a limit.
+    #[must_use]
+    pub const fn concurrency(&self) -> Option<u32> {
+        self.concurrency
+    }
+
     /// The breaker's state; closed when there is none.
     #[must_use]
     pub fn breaker(&self) -> BreakerState {

@@ -29,6 +29,8 @@ pub(super) struct CallSample<'a> {
     pub(super) outcome: &'static str,
     pub(super) duration: Duration,
     pub(super) upstream: Option<Duration>,
+    /// One of several calls that a request led to: it is no request of its own.
+    pub(super) is_part: bool,
 }
 
 #[derive(Debug)]
@@ -153,7 +155,9 @@ impl ProviderMetrics {
 
     pub(super) fn call(&self, call: &CallSample<'_>) {
         let outcome = names::position(&names::OUTCOMES, call.outcome);
-        self.view(call, outcome);
+        if !call.is_part {
+            self.view(call, outcome);
+        }
         if let Some(upstream) = call.upstream {
             let made = || self.families.upstream_duration.with_label_values(&[&*self.id]);
             self.series(&self.upstream, made)

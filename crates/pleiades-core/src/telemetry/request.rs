@@ -24,6 +24,9 @@ pub struct RequestDone {
     pub view: Option<View>,
     /// Its provider, when it was for a single loaded one.
     pub provider: Option<Arc<str>>,
+    /// What a call that is part of a plan is called in it; of the request itself `None`. A part is counted
+    /// by its tool alone: one request led to all of them.
+    pub part: Option<Cow<'static, str>>,
     /// The tool that was called, by its name in the catalogue, else `other`: it is a label.
     pub tool: Option<Cow<'static, str>>,
     /// Its outcome: one of [`names::OUTCOMES`].
@@ -62,6 +65,7 @@ impl RequestDone {
             method: method.into(),
             view: None,
             provider: None,
+            part: None,
             tool: None,
             outcome: "ok",
             status: 0,
@@ -88,6 +92,7 @@ impl RequestDone {
                 outcome: self.outcome,
                 duration: self.duration,
                 upstream: self.upstream,
+                is_part: self.part.is_some(),
             };
             metrics.call(self.provider.as_deref(), &call);
         }
@@ -139,6 +144,7 @@ impl RequestDone {
         line.some("view", self.view.map(View::as_str));
         line.some("provider.name", self.provider.as_deref());
         line.some("tool.name", self.tool.as_deref());
+        line.some("plan.call", self.part.as_deref());
         line.text("outcome", self.outcome);
         if self.status != 0 {
             line.number("http.status", self.status.into());

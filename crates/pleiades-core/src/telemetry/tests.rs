@@ -10,6 +10,7 @@ fn call(tool: Option<&'static str>, outcome: &'static str) -> CallSample<'static
         outcome,
         duration,
         upstream,
+        is_part: false,
     }
 }
 

@@ -14,6 +14,20 @@ const MAX_SHOWN: usize = 121;
 /// Bytes of a place that are repeated.
 const MAX_LOCATION: usize = 256;
 
+/// Keywords whose subschemas hold for some values of other places and not for others.
+const CONDITIONAL: [&str; 10] = [
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "dependentSchemas",
+    "contains",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+];
+
 /// A place where arguments do not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ArgumentFault {
@@ -39,6 +53,59 @@ pub(super) fn faults(tool: &Tool, schema: &Value, arguments: &Map<String, Value>
         .flat_map(|error| lines(shape, &error))
         .take(MAX_FAULTS)
         .collect()
+}
+
+/// The same where the values at some places (JSON pointers) are not known yet: what may depend on one of
+/// them is no fault.
+pub(super) fn known_faults(
+    tool: &Tool,
+    schema: &Value,
+    arguments: &Map<String, Value>,
+    open: &[&str],
+) -> Vec<ArgumentFault> {
+    let Some(checks) = tool.checks() else {
+        return Vec::new();
+    };
+    let value = Value::Object(arguments.clone());
+    let shape = SchemaDocument::of(schema);
+    let errors = checks.errors(&value).into_iter().flatten();
+    errors
+        .filter(|error| is_known(error, open))
+        .flat_map(|error| lines(shape, &error))
+        .take(MAX_FAULTS)
+        .collect()
+}
+
+/// Whether an error stands whatever the values at open places turn out to be.
+fn is_known(error: &ValidationError<'_>, open: &[&str]) -> bool {
+    let keywords = error.schema_path().to_string();
+    if keywords.split('/').any(|keyword| CONDITIONAL.contains(&keyword)) {
+        return false;
+    }
+    let place = error.instance_path().to_string();
+    let is_within = |inner: &str, outer: &str| {
+        inner
+            .strip_prefix(outer)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let (mut within, mut around) = (false, false);
+    for open in open {
+        within |= is_within(&place, open);
+        around |= is_within(open, &place);
+    }
+    // Of what holds an open place its own members are known, and nothing that looks into their values.
+    let of_members = matches!(
+        error.kind(),
+        ValidationErrorKind::Required { .. }
+            | ValidationErrorKind::AdditionalProperties { .. }
+            | ValidationErrorKind::PropertyNames { .. }
+            | ValidationErrorKind::MinProperties { .. }
+            | ValidationErrorKind::MaxProperties { .. }
+            | ValidationErrorKind::MinItems { .. }
+            | ValidationErrorKind::MaxItems { .. }
+            | ValidationErrorKind::Type { .. }
+    );
+    !within && (!around || of_members)
 }
 
 fn lines(shape: SchemaDocument<'_>, error: &ValidationError<'_>) -> Vec<ArgumentFault> {

@@ -2,6 +2,7 @@
 //! a real tool out.
 
 pub mod answer;
+pub mod calls;
 pub mod definition;
 pub mod meta_tool;
 pub mod misfit;
@@ -12,6 +13,7 @@ pub mod repairs;
 
 mod blocks;
 mod coerce;
+mod dry_run;
 mod duplicate_keys;
 mod envelope;
 mod example;
@@ -19,6 +21,9 @@ mod explain;
 mod faults;
 mod menu;
 mod name;
+pub(crate) mod plan_answer;
+mod reference;
+pub(crate) mod schedule;
 mod shape;
 mod signature;
 #[cfg(test)]

@@ -218,16 +218,6 @@ pub(super) fn gather(
     outer.insert("options".to_owned(), Value::Object(options));
 }
 
-/// The first of these options that nothing follows yet: a call that has it is not run.
-pub(super) fn unavailable(options: &CallOptions) -> Option<ArgumentFault> {
-    let name = match () {
-        () if options.dry_run => "dryRun",
-        () if options.calls.is_some() => "calls",
-        () => return None,
-    };
-    Some(fault(name, "is not built yet: leave it out"))
-}
-
 /// The answer to options that do not fit.
 pub(super) fn refused(faults: &[ArgumentFault]) -> MetaAnswer {
     let texts: Vec<&str> = faults.iter().map(|fault| &*fault.text).collect();
@@ -367,7 +357,7 @@ fn is_id(id: &str, prefix: &str) -> bool {
 }
 
 /// Why a text is no JSON pointer (RFC 6901 section 3), or none that is followed.
-fn pointer_defect(pointer: &str) -> Option<&'static str> {
+pub(super) fn pointer_defect(pointer: &str) -> Option<&'static str> {
     let is_escaped = || {
         pointer
             .split('~')

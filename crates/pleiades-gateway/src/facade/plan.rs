@@ -8,6 +8,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value, value::RawValue};
 
 use super::answer::{AnswerStatus, MetaAnswer};
+use super::calls::{self, PlannedCalls};
+use super::dry_run;
 use super::duplicate_keys::{self, JsonDefect};
 use super::envelope::{self, NamedTool, ToolIndex, Unreadable, printable};
 use super::explain::{invalid, schema};
@@ -48,11 +50,13 @@ pub enum MetaPlan {
         notes: Vec<String>,
         /// The same by kind.
         repairs: Vec<Repair>,
-        /// What is asked for beside it: `select`, `full`, `fresh`, `dry_run`.
+        /// What is asked for beside it: `select`, `full`, `fresh`.
         options: CallOptions,
     },
     /// An earlier result is read; nothing runs.
     Read(ResultRequest),
+    /// Several operations run.
+    Calls(PlannedCalls),
 }
 
 /// What a call of a provider's meta tool means; `arguments` are the meta tool's own.
@@ -190,9 +194,7 @@ fn fast_path(catalogue: &Catalogue, given: &RawObject, judge: Judge) -> Option<M
         let fits = alone && options.contradiction(false).is_none();
         return options.into_reading().filter(|_| fits).map(MetaPlan::Read);
     }
-    if options != CallOptions::default()
-        && (options.contradiction(true).is_some() || options::unavailable(&options).is_some())
-    {
+    if options != CallOptions::default() && (options.dry_run || options.contradiction(true).is_some()) {
         return None;
     }
     let tool = catalogue.tool(&given.text("tool")?)?;
@@ -256,7 +258,12 @@ fn lenient_path(
                 .into_reading()
                 .map_or_else(|| MetaPlan::Answer(menu(catalogue, false)), MetaPlan::Read);
         }
-        Ok(options) => options,
+        Ok(mut options) => match options.calls.take() {
+            Some(written) => {
+                return planned(provider, index, &written, (options, repairs));
+            }
+            None => options,
+        },
         Err(faults) => return MetaPlan::Answer(options::refused(&faults)),
     };
     let tool = match call.named {
@@ -278,12 +285,32 @@ fn lenient_path(
             return MetaPlan::Answer(invalid(&tool, &declared, &faults, repairs.notes));
         }
     }
+    let arguments = raw::raw(&arguments);
+    if options.dry_run {
+        return MetaPlan::Answer(dry_run::single(provider, &tool, &arguments, repairs.notes));
+    }
     MetaPlan::Run {
         tool,
-        arguments: raw::raw(&arguments),
+        arguments,
         notes: repairs.notes,
         repairs: repairs.kinds,
         options,
+    }
+}
+
+/// A plan of calls, or what is wrong with it.
+fn planned(
+    provider: &Provider,
+    index: ToolIndex<'_>,
+    written: &[Value],
+    (options, repairs): (CallOptions, Repairs),
+) -> MetaPlan {
+    match calls::checked(provider, index, written, options, repairs) {
+        Ok(planned) if planned.options.dry_run => {
+            MetaPlan::Answer(dry_run::plan(provider, &planned.calls, planned.notes))
+        }
+        Ok(planned) => MetaPlan::Calls(planned),
+        Err(answer) => MetaPlan::Answer(*answer),
     }
 }
 
@@ -297,9 +324,7 @@ fn wanted(
         return Ok(CallOptions::default());
     };
     let options = CallOptions::read(given, repairs)?;
-    let fault = options
-        .contradiction(names_operation)
-        .or_else(|| options::unavailable(&options));
+    let fault = options.contradiction(names_operation);
     fault.map_or(Ok(options), |fault| Err(vec![fault]))
 }
 

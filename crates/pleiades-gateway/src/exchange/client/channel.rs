@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use tokio::sync::OwnedMutexGuard;
 
 use super::questions::Questions;
 use crate::exchange::request::Outlet;
@@ -30,6 +31,14 @@ impl ClientChannel<'_> {
     /// What the client's session holds, when it holds anything.
     pub(super) fn mailbox(&self) -> Option<Arc<Mailbox>> {
         self.session.and_then(|session| self.mailboxes.peek(session))
+    }
+
+    /// Waits until nothing else of the same request asks the client.
+    pub(super) async fn turn(&self) -> Option<OwnedMutexGuard<()>> {
+        match self.outlet {
+            Some(outlet) => outlet.turn().await,
+            None => None,
+        }
     }
 
     /// Whether a log message is wanted and severe enough.

@@ -99,6 +99,7 @@ async fn put(channel: &ClientChannel<'_>, ask: ProviderRequest, from: Revision, 
         answer.send(unanswerable(&method)).ok();
         return;
     };
+    let turn = channel.turn().await;
     let (sender, answered) = oneshot::channel();
     match PendingQuestion::put(channel, &method, &params, sender).await {
         Ok(question) => open.push(id, question),
@@ -113,6 +114,7 @@ async fn put(channel: &ClientChannel<'_>, ask: ProviderRequest, from: Revision, 
             let outcome = outcome.map(|result| answer_for(&method, result, client, from));
             answer.send(outcome).ok();
         }
+        drop(turn);
     });
 }
 

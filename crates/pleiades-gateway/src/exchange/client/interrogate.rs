@@ -81,6 +81,7 @@ async fn put(
     if elicit::is_url(&params) {
         params.put("elicitationId", &channel.questions.ticket());
     }
+    let _turn = channel.turn().await;
     let (sender, answered) = oneshot::channel();
     let Ok(question) = PendingQuestion::put(channel, method, &params, sender).await else {
         return refused(cancelled(method));

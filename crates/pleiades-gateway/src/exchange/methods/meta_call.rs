@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::cached_call::age_note;
-use super::provider_call::{ProviderCall, is_for_the_client};
+use super::provider_call::{ProviderCall, inner_params, is_for_the_client};
 use super::result_answer::BroughtResult;
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::exchange::account::Reached;
@@ -15,15 +15,12 @@ use crate::facade::answer::{AnswerStatus, MetaAnswer};
 use crate::facade::meta_tool::{self, CallContext};
 use crate::facade::part::WantedPart;
 use crate::facade::plan::{self, MetaPlan};
-use crate::facade::repairs::Repair;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::names;
-use pleiades_mcp::{Raw, RawObject};
+use pleiades_mcp::RawObject;
 
 /// How long a call waits until it was looked into.
 const PLANNING: Duration = Duration::from_secs(5);
-
-const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 
 /// `use_{provider}`: the facade decides what the call means.
 pub(super) async fn meta_call(
@@ -47,6 +44,9 @@ pub(super) async fn meta_call(
         provider: &provider,
     };
     call.name_tool(&arguments, &provider.live.shared.load());
+    if let Some(answer) = call.dry_run((name, &arguments)).await {
+        return Ok(call.answered(None, answer));
+    }
     let (reached, lists, ambiguous) = match call.lists().await {
         Ok(lists) => lists,
         Err(error) => return call.failed(None, error, None),
@@ -59,36 +59,8 @@ pub(super) async fn meta_call(
         Ok(understood) => understood,
         Err(error) => return call.failed(account, error, None),
     };
-    let (tool, arguments, notes, options) = match plan {
-        MetaPlan::Answer(answer) => return Ok(call.answered(account, answer)),
-        MetaPlan::Read(reading) => return Ok(call.read_result(&reached, reading).await),
-        MetaPlan::Run {
-            tool,
-            arguments,
-            notes,
-            repairs,
-            options,
-        } => {
-            call.count_repairs(params, &repairs);
-            (tool, arguments, notes, options)
-        }
-    };
-    if let Some(ambiguous) = ambiguous {
-        return call.failed(account, ambiguous, Some(&tool));
-    }
-    let run = PlannedRun {
-        params: inner_params(&tool, params, arguments),
-        tool,
-        wanted: WantedPart {
-            select: options.select,
-            page: 1,
-            full: options.full,
-            prompt,
-        },
-        fresh: options.fresh,
-        notes,
-    };
-    call.carry_out(&reached, lists, run).await
+    call.follow((&reached, ambiguous), (plan, lists), params, prompt)
+        .await
 }
 
 /// One operation to run.
@@ -163,6 +135,28 @@ impl ProviderCall<'_> {
         if let Some(name) = arguments.text("tool") {
             let known = lists.tool(&name).map_or(names::OTHER, |tool| &tool.name);
             self.request.facts().set_tool(Some(&known.into()));
+        }
+    }
+
+    /// The answer to a call that is not to run, by the lists that are at hand: nobody outside is asked
+    /// and nothing is charged. `None` for any other call, and when no lists are.
+    async fn dry_run(&self, (called, arguments): (&str, &RawObject)) -> Option<MetaAnswer> {
+        let options = arguments.get("options")?;
+        if !options.get().contains("dryRun") {
+            return None;
+        }
+        let lists = self.services.lists.known(self.request, self.provider)?;
+        self.name_tool(arguments, &lists);
+        let plan = self
+            .plan(&lists, (called, &Arc::new(arguments.clone())))
+            .await
+            .ok()?;
+        if lacks(&plan, &lists) {
+            return None;
+        }
+        match plan {
+            MetaPlan::Answer(answer) => Some(answer),
+            MetaPlan::Run { .. } | MetaPlan::Read(_) | MetaPlan::Calls(_) => None,
         }
     }
 
@@ -257,6 +251,53 @@ impl ProviderCall<'_> {
         })
     }
 
+    /// Does what a call means. `ambiguous`: why no operation can run.
+    async fn follow(
+        &self,
+        (reached, ambiguous): (&Reached, Option<Error>),
+        (plan, lists): (MetaPlan, Arc<Catalogue>),
+        params: &RawObject,
+        prompt: Box<str>,
+    ) -> Result<Done, Error> {
+        let account = reached.account.clone().filter(|_| ambiguous.is_none());
+        let (tool, arguments, notes, options) = match plan {
+            MetaPlan::Answer(answer) => return Ok(self.answered(account, answer)),
+            MetaPlan::Read(reading) => return Ok(self.read_result(reached, reading).await),
+            MetaPlan::Calls(planned) => {
+                if let Some(ambiguous) = ambiguous {
+                    return self.failed(account, ambiguous, None);
+                }
+                return Ok(Box::pin(self.run_plan((reached, lists), &planned, params)).await);
+            }
+            MetaPlan::Run {
+                tool,
+                arguments,
+                notes,
+                repairs,
+                options,
+            } => {
+                self.count_repairs(params, &repairs);
+                (tool, arguments, notes, options)
+            }
+        };
+        if let Some(ambiguous) = ambiguous {
+            return self.failed(account, ambiguous, Some(&tool));
+        }
+        let run = PlannedRun {
+            params: inner_params(&tool, params, arguments),
+            tool,
+            wanted: WantedPart {
+                select: options.select,
+                page: 1,
+                full: options.full,
+                prompt,
+            },
+            fresh: options.fresh,
+            notes,
+        };
+        self.carry_out(reached, lists, run).await
+    }
+
     async fn carry_out(
         &self,
         reached: &Reached,
@@ -284,24 +325,6 @@ impl ProviderCall<'_> {
             Err(error) => self.failed(account, error, Some(&tool)),
         }
     }
-
-    fn count_repairs(&self, params: &RawObject, repairs: &[Repair]) {
-        if repairs.is_empty() {
-            return;
-        }
-        let meta: Option<RawObject> = params.read("_meta");
-        let info: Option<RawObject> = meta.and_then(|meta| meta.read(CLIENT_INFO));
-        let client = match info.and_then(|info| info.read::<String>("name")) {
-            Some(name) => names::client(&name),
-            None => self.request.session().map_or(names::OTHER, |session| {
-                let sessions = &self.services.sessions;
-                sessions.client(self.request.principal(), self.request.scope(), session)
-            }),
-        };
-        for repair in repairs {
-            self.services.metrics.repaired(client, repair.as_str());
-        }
-    }
 }
 
 fn lacks(plan: &MetaPlan, lists: &Catalogue) -> bool {
@@ -311,18 +334,6 @@ fn lacks(plan: &MetaPlan, lists: &Catalogue) -> bool {
             AnswerStatus::Menu | AnswerStatus::NoMatch => lists.tools.is_empty(),
             _ => false,
         },
-        MetaPlan::Run { .. } | MetaPlan::Read(_) => false,
+        MetaPlan::Run { .. } | MetaPlan::Read(_) | MetaPlan::Calls(_) => false,
     }
-}
-
-fn inner_params(tool: &Tool, outer: &RawObject, arguments: Raw) -> RawObject {
-    let mut params = RawObject::new();
-    params.put("name", &*tool.upstream);
-    params.set("arguments", arguments);
-    for beside in ["_meta", "requestState", "inputResponses"] {
-        if let Some(value) = outer.get(beside) {
-            params.set(beside, value.to_owned());
-        }
-    }
-    params
 }

@@ -8,9 +8,12 @@ use crate::exchange::fault::{URL_REQUIRED, paced};
 use crate::exchange::request::Request;
 use crate::exchange::{reply::Done, services::MethodServices};
 use crate::facade::answer::{AnswerStatus, MetaAnswer};
+use crate::facade::repairs::Repair;
 use pleiades_core::error::{Code, Error};
-use pleiades_core::telemetry::View;
-use pleiades_mcp::RawObject;
+use pleiades_core::telemetry::{View, names};
+use pleiades_mcp::{Raw, RawObject};
+
+const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 
 #[derive(Clone, Copy)]
 pub(super) struct ProviderCall<'a> {
@@ -75,6 +78,38 @@ impl ProviderCall<'_> {
         debug_assert_ne!(answer.status, AnswerStatus::Ok);
         Ok(self.answered(account, answer))
     }
+
+    /// Counts what was repaired in a call, by the client that made it.
+    pub(super) fn count_repairs(&self, params: &RawObject, repairs: &[Repair]) {
+        if repairs.is_empty() {
+            return;
+        }
+        let meta: Option<RawObject> = params.read("_meta");
+        let info: Option<RawObject> = meta.and_then(|meta| meta.read(CLIENT_INFO));
+        let client = match info.and_then(|info| info.read::<String>("name")) {
+            Some(name) => names::client(&name),
+            None => self.request.session().map_or(names::OTHER, |session| {
+                let sessions = &self.services.sessions;
+                sessions.client(self.request.principal(), self.request.scope(), session)
+            }),
+        };
+        for repair in repairs {
+            self.services.metrics.repaired(client, repair.as_str());
+        }
+    }
+}
+
+/// The parameters of a provider's call: its own arguments, and what rode beside those of the meta tool.
+pub(super) fn inner_params(tool: &Tool, outer: &RawObject, arguments: Raw) -> RawObject {
+    let mut params = RawObject::new();
+    params.put("name", &*tool.upstream);
+    params.set("arguments", arguments);
+    for beside in ["_meta", "requestState", "inputResponses"] {
+        if let Some(value) = outer.get(beside) {
+            params.set(beside, value.to_owned());
+        }
+    }
+    params
 }
 
 /// What a client has to handle, not a model: a state that is none, an address to be opened.

@@ -68,6 +68,12 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// The same, noting elsewhere what is learnt on its way.
+    pub(crate) const fn with_facts(mut self, facts: &'a Facts) -> Self {
+        self.facts = facts;
+        self
+    }
+
     /// The same for an account that it names.
     pub(crate) fn with_account(mut self, account: Option<Arc<str>>) -> Self {
         self.account = account;

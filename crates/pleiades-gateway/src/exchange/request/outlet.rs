@@ -1,6 +1,8 @@
 //! The way back to the peer of one running request: notifications and questions, written for it.
 
-use tokio::sync::mpsc;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
 use super::Arrived;
 use pleiades_mcp::{Raw, RawObject, message, reserved};
@@ -21,6 +23,8 @@ const TALKATIVE: [&str; 4] = [
 pub struct Outlet {
     words: mpsc::Sender<Word>,
     token: Option<Raw>,
+    /// Shared by the calls of one plan: a person is asked by one of them at a time.
+    turn: Option<Arc<Mutex<()>>>,
 }
 
 /// The other end, for whoever writes to the peer.
@@ -49,7 +53,30 @@ impl Outlet {
             return None;
         }
         let (words, inlet) = mpsc::channel(BACKLOG);
-        Some((Self { words, token }, Inlet(inlet)))
+        let outlet = Self {
+            words,
+            token,
+            turn: None,
+        };
+        Some((outlet, Inlet(inlet)))
+    }
+
+    /// The same for the calls that the request leads to. Their progress is not the request's own, and the
+    /// end of one of their streams says nothing of the others.
+    pub(crate) fn for_parts(&self) -> Self {
+        Self {
+            words: self.words.clone(),
+            token: None,
+            turn: Some(Arc::default()),
+        }
+    }
+
+    /// Waits until no other call of the same plan asks; the question lasts as long as the guard.
+    pub(crate) async fn turn(&self) -> Option<OwnedMutexGuard<()>> {
+        match &self.turn {
+            Some(turn) => Some(Arc::clone(turn).lock_owned().await),
+            None => None,
+        }
     }
 
     /// Whether progress was asked for.
@@ -93,6 +120,9 @@ impl Outlet {
 
     /// The provider's stream ended early. Without a reader it is resumed when the provider said.
     pub(crate) fn pause(&self, pause: StreamPause) {
+        if self.turn.is_some() {
+            return;
+        }
         self.words.try_send(Word::Pause(pause)).ok();
     }
 }

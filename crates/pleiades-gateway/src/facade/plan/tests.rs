@@ -120,6 +120,7 @@ fn fault(row: &CallCase, plan: MetaPlan) -> Option<String> {
                 .then(|| format!("ran {} {arguments}", tool.name))
         }
         (MetaPlan::Run { tool, arguments, .. }, None) => Some(format!("ran {} {arguments}", tool.name)),
+        (MetaPlan::Calls(calls), _) => Some(format!("planned {calls:?}")),
         (MetaPlan::Read(read), _) => Some(format!("read {read:?}")),
         (MetaPlan::Answer(answer), _) if answer.status.as_str() != row.expect.outcome => {
             Some(format!("{}: {}", answer.status.as_str(), answer.text))
@@ -433,11 +434,9 @@ fn a_call_whose_options_do_not_fit_runs_nothing() {
 
 #[test]
 fn a_dry_run_written_beside_the_call_never_becomes_an_argument() {
-    for name in ["dryRun", "dry_run"] {
-        let call = json!({ "tool": "set_alarm", "arguments": { "on": true }, name: true });
-        let MetaPlan::Answer(answer) = planned(&weather(), call) else {
-            panic!("run");
-        };
-        assert!(answer.text.contains("options.dry"), "{}", answer.text);
-    }
+    let answer = answered(json!({ "tool": "set_alarm", "arguments": { "on": "true" }, "dryRun": true }));
+    let data: Value = serde_json::from_str(answer.data.expect("data").get()).expect("JSON");
+    assert_eq!(data["calls"][0]["arguments"], json!({ "on": true }));
+    let answer = answered(json!({ "tool": "set_alarm", "arguments": { "on": true }, "dry_run": true }));
+    assert!(answer.text.contains("did you mean `dryRun`"), "{}", answer.text);
 }

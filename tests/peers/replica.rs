@@ -2,7 +2,8 @@
 //!
 //! `replica URL NAME KEY` prints its name, then answers each line of its input, a JSON object, with a
 //! line: `{"hand": TEXT, "to": REPLICA, "within_ms": N}` (with `"times": M` that often at once, waiting for
-//! none), `{"end": N}`, `{"has_ended": N}`, `{"up": 0}`.
+//! none), `{"end": N}`, `{"has_ended": N}`, `{"up": 0}`, `{"put": ID, "tenant": TENANT, "bytes": N, "share": N,
+//! "ttl_ms": N}`, `{"get": ID}` (how many bytes it has).
 //! A text that it is handed comes back with `echo ` before it, but for `never` (no answer), `hold` (no
 //! answer before the line `{"release": 0}`) and `large` (more than may be handed over).
 
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use pleiades_core::secret::Secret;
 use pleiades_core::telemetry::Metrics;
-use pleiades_gateway::shared_state::{RedisConfig, SharedState};
+use pleiades_gateway::shared_state::{EntriesAway, EntryAddress, RedisConfig, Retention, SharedState};
 use pleiades_mcp::seal::Sealer;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -62,6 +63,33 @@ async fn hand(shared: &SharedState, order: &Value) -> Value {
     }
 }
 
+const fn address(id: &str) -> EntryAddress<'_> {
+    EntryAddress {
+        purpose: "test",
+        owner: "somebody",
+        id,
+    }
+}
+
+async fn put(shared: &SharedState, id: &str, order: &Value) -> Value {
+    let number = |key: &str| usize::try_from(order[key].as_u64().unwrap_or(0)).unwrap_or(0);
+    let retention = Retention {
+        tenant: order["tenant"].as_str().unwrap_or_default(),
+        share: number("share"),
+        ttl: Duration::from_millis(order["ttl_ms"].as_u64().unwrap_or(60_000)),
+    };
+    let value = vec![b'x'; number("bytes")];
+    shared.put_entry(address(id), retention, value.into()).await;
+    json!({})
+}
+
+async fn get(shared: &SharedState, id: &str) -> Value {
+    match shared.entry(address(id)).await {
+        Ok(value) => json!({ "bytes": value.map(|value| value.len()) }),
+        Err(EntriesAway) => json!({ "refused": "Away" }),
+    }
+}
+
 fn main() {
     rustls::crypto::ring::default_provider().install_default().ok();
     let mut arguments = std::env::args().skip(1);
@@ -93,6 +121,10 @@ fn main() {
             json!({})
         } else if number("up").is_some() {
             json!({ "up": metrics.render().contains("pleiades_shared_state_up 1") })
+        } else if let Some(id) = order["put"].as_str() {
+            runtime.block_on(put(&shared, id, &order))
+        } else if let Some(id) = order["get"].as_str() {
+            runtime.block_on(get(&shared, id))
         } else if let Some(times) = number("times") {
             for _ in 0..times {
                 let (shared, order) = (Arc::clone(&shared), order.clone());

@@ -47,6 +47,13 @@ class Replica:
     def is_up(self):
         return self.ask(up=0)["up"]
 
+    def put(self, name, tenant, size, ttl_ms=60_000, share=10_000):
+        self.ask(put=name, tenant=tenant, bytes=size, share=share, ttl_ms=ttl_ms)
+
+    def has(self, *names):
+        """Which of these values are there."""
+        return [name for name in names if self.ask(get=name).get("bytes") is not None]
+
     def knows(self, end):
         return self.ask(has_ended=end)["has_ended"]
 
@@ -221,12 +228,7 @@ def doors():
                 assert Redis.PASSWORD not in gateway.output()
 
         def least():
-            page = (ROOT / "docs/REPLICAS.md").read_text()
-            rights = next(line for line in page.splitlines() if line.startswith("user pleiades "))
-            line = redis.connect()
-            line.ask("ACL", "SETUSER", *rights.split()[1:])
-            line.close()
-            named = f"redis://pleiades:password@127.0.0.1:{redis.port}/2"
+            named = allow_least(redis)
             with Replica(named) as one, Replica(named) as two:
                 until("the replicas to meet", lambda: one.is_up() and two.is_up())
                 assert one.hand("hello", two) == "echo hello"
@@ -409,6 +411,69 @@ def accounts():
         yield "who reads Redis does not read whose account changed", unreadable
 
 
+def allow_least(redis):
+    """Makes a user with the rights that the page names, and no more; its URL."""
+    page = (ROOT / "docs/REPLICAS.md").read_text()
+    rights = next(line for line in page.splitlines() if line.startswith("user pleiades "))
+    line = redis.connect()
+    line.ask("ACL", "SETUSER", *rights.split()[1:])
+    line.close()
+    return f"redis://pleiades:password@127.0.0.1:{redis.port}/2"
+
+
+def values():
+    """Values that replicas share, each tenant within its share."""
+    with Redis() as redis, Replica(allow_least(redis)) as one, Replica(allow_least(redis)) as two:
+        until("the replicas to meet", lambda: one.is_up() and two.is_up())
+
+        def room():
+            one.put("other", "globex", 8_000)
+            for number in range(5):
+                one.put(f"a{number}", "acme", 2_500, ttl_ms=60_000 + number)
+            # A value counts for 512 bytes more than it has.
+            assert two.has("a0", "a1", "a2", "a3", "a4", "other") == ["a2", "a3", "a4", "other"]
+            two.put("early", "acme", 100, ttl_ms=30_000)
+            two.put("large", "acme", 9_000)
+            assert one.has("a2", "a3", "a4", "early", "large", "other") == ["large", "other"]
+
+        def again():
+            for _ in range(50):
+                one.put("same", "initech", 4_000)
+            one.put("beside", "initech", 4_000)
+            assert two.has("same", "beside") == ["same", "beside"], "it is counted once"
+
+        def too_large():
+            one.put("beyond", "acme", 9_600)
+            one.put("huge", "acme", (8 << 20) + 1, share=1 << 30)
+            assert two.has("beyond", "huge", "large") == ["large"]
+            one.put("largest", "hooli", 8 << 20, share=1 << 30)
+            until("it to arrive", lambda: two.has("largest") == ["largest"])
+
+        def expires():
+            one.put("short", "umbrella", 100, ttl_ms=50)
+            until("it to expire", lambda: not two.has("short"))
+            for _ in range(3):
+                one.put("next", "umbrella", 9_000)
+            assert two.has("next") == ["next"], "what has expired takes no room"
+
+        def forgotten():
+            line = redis.connect()
+            line.ask("SELECT", 2)
+            for name in line.ask("KEYS", "pleiades:gate:o:*") + line.ask("KEYS", "pleiades:gate:s:*"):
+                assert 0 < line.ask("PTTL", name), name
+                line.ask("DEL", name)
+            line.close()
+            for number in range(5):
+                one.put(f"b{number}", "acme", 2_500, ttl_ms=60_000 + number)
+            assert two.has("b0", "b1", "b2", "b3", "b4") == ["b2", "b3", "b4"]
+
+        yield "a tenant's values make room for each other alone, the soonest to expire first", room
+        yield "a value in the place of another is counted once", again
+        yield "what is larger than a share or than 8 MiB is not stored, and takes nothing away", too_large
+        yield "what has expired takes no room", expires
+        yield "bookkeeping that Redis lost begins anew", forgotten
+
+
 def results():
     """What is kept of results between calls, over two gateways."""
     lines = [f"canary line {number}" for number in range(3000)]
@@ -419,7 +484,7 @@ def results():
         told = provider(
             "modern", upstream.url, tools={"reads": ["echo"]}, facade={"cache": {"ttl": "10m"}}
         )
-        settings = {"shared_state": {"redis": redis.url}}
+        settings = {"shared_state": {"redis": allow_least(redis)}}
         both = [enter(Gateway(told, settings=settings)) for _ in range(2)]
         for gateway in both:
             gateway.settled("modern")
@@ -473,6 +538,7 @@ def results():
 
         def unreadable():
             line = redis.connect()
+            line.ask("SELECT", 2)
             names = line.ask("KEYS", "*")
             kinds = {line.ask("TYPE", name) for name in names}
             assert kinds == {b"string", b"zset", b"hash"}, kinds
@@ -493,6 +559,7 @@ def results():
             """Values put in the place of others, or cut, are as if they were not there."""
             answer = cut(first)
             line = redis.connect()
+            line.ask("SELECT", 2)
             for name in line.ask("KEYS", "pleiades:pleiades:e:*"):
                 line.ask("SET", name, line.ask("GET", name)[:-1] + b"!")
             line.close()
@@ -525,7 +592,7 @@ def results():
             assert not is_cached(first, "canary") and not is_cached(first, "canary")
 
         def back():
-            enter(Redis(redis.port))
+            allow_least(enter(Redis(redis.port)))
             until("both to be up", lambda: all(up(gateway) == 1 for gateway in both))
             until("answers to be shared", lambda: is_cached(first, "back") and is_cached(second, "back"))
             assert read(second, cut(first)["resultId"])["status"] == "ok"
@@ -552,4 +619,5 @@ def checks():
     yield from doors()
     yield from gateways()
     yield from accounts()
+    yield from values()
     yield from results()

@@ -20,6 +20,7 @@ mod invocation;
 mod key;
 mod provider_access;
 mod providers;
+mod rank;
 mod serve;
 mod stdio;
 mod ui;
@@ -221,6 +222,9 @@ enum Command {
     /// Say what the meta tool makes of given calls; nothing is sent.
     #[command(hide = true)]
     Facade(#[command(flatten)] facade::FacadeFiles),
+    /// Say which operations given prompts find; nothing is sent.
+    #[command(hide = true)]
+    Rank(#[command(flatten)] rank::RankFiles),
 }
 
 /// Runs the program.
@@ -280,6 +284,7 @@ fn dispatch(global: &Global, addresses: &Addresses, command: Option<Command>) ->
         Some(Command::Explain { code }) => Ok(explain::run(global.json, code.as_deref())),
         Some(Command::Add(request)) => add::run(global, &request),
         Some(Command::Facade(files)) => facade::run(&files),
+        Some(Command::Rank(files)) => rank::run(&files),
     }
 }
 

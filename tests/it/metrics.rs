@@ -291,8 +291,7 @@ async fn repairs_are_counted_for_the_client_that_names_itself_in_any_generation(
 }
 
 /// Outcomes that nothing here moves, each with the reason.
-const UNMOVED: [(&str, &str); 11] = [
-    ("no_match", "a prompt without a model is answered with a menu"),
+const UNMOVED: [(&str, &str); 10] = [
     ("confirm_required", "no feature asks for a confirmation yet"),
     ("budget_exceeded", "no feature has a budget yet"),
     ("partial", "no feature answers a part yet"),
@@ -490,6 +489,7 @@ async fn every_outcome_of_calls_is_moved_by_what_it_names() {
     failing.refused().await;
     for arguments in [
         json!({ "prompt": "anything" }),
+        json!({ "prompt": "Which painter made the Mona Lisa, and how is pizza baked?" }),
         json!({ "tool": "echo" }),
         json!({ "tool": "echo", "arguments": {} }),
         json!({ "tool": "frobnicate", "arguments": {} }),

@@ -34,6 +34,7 @@ pub(crate) fn check(root: &Node, folder: &Path, world: &ReadContext, report: &mu
     plain_texts(root, report);
     about_length(root, report);
     tool_name_length(root, report);
+    aliases(root, report);
     conflict(root, report);
     relay(root, report);
 }
@@ -62,6 +63,26 @@ fn about_length(root: &Node, report: &mut Report) {
         let finding = say(format!("must have at most {LONGEST_ABOUT} bytes, found {length}"));
         let cure = "name what the provider is for in a few nouns; models read it in every turn";
         report.fault(entry.value.at, "about", finding.cure(cure));
+    }
+}
+
+/// A phrase without words is in no prompt.
+fn aliases(root: &Node, report: &mut Report) {
+    let Some(node) = root.at_path(&["facade", "aliases"]) else {
+        return;
+    };
+    for entry in node.entries() {
+        for phrase in entry.value.items() {
+            if phrase
+                .text()
+                .is_some_and(|text| !text.contains(char::is_alphanumeric))
+            {
+                let field = join("facade.aliases", &entry.key);
+                let finding =
+                    say("a phrase needs a word").cure("write what people call the operation, or take it out");
+                report.fault(phrase.at, &field, finding);
+            }
+        }
     }
 }
 

@@ -99,7 +99,8 @@ pub struct Facade {
     pub names: OperationNames,
     /// Whether operations that only read have a tool of their own. Only `off` is built yet.
     pub split: Split,
-    /// Other words for operations, by tool name, that a prompt may use. Default: none. Not built yet.
+    /// Other words for operations, by tool name: a prompt that has such a phrase is about that operation.
+    /// Of a phrase the first 16 words count. Default: none.
     pub aliases: BTreeMap<String, Vec<String>>,
     /// How long results are shaped. Default: unshaped. Not built yet.
     pub results: Option<Results>,

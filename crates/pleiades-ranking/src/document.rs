@@ -11,7 +11,6 @@ const MAX_DESCRIPTION: usize = 512;
 const MAX_PARAMETERS: usize = 256;
 const MAX_PARAMETER_TEXTS: usize = 1_024;
 const MAX_VALUES: usize = 256;
-const MAX_ALIASES: usize = 256;
 /// Bytes of a first sentence, and of any other text of a provider.
 const MAX_FIRST: usize = 300;
 const MAX_TEXT: usize = 16 * 1024;
@@ -34,14 +33,14 @@ pub enum Effect {
 pub struct Document<'a> {
     /// What it is called.
     pub name: &'a str,
+    /// A shorter form of it that callers see, empty when it has none.
+    pub short: &'a str,
     /// Its title, empty when it has none.
     pub title: &'a str,
     /// What it does, empty when nothing says so.
     pub description: &'a str,
     /// Its input schema; `null` when it has none or none that may be read.
     pub schema: &'a Value,
-    /// What people call it, as whoever runs the gateway wrote it.
-    pub aliases: &'a [String],
     /// What is known of its effect; else its name tells.
     pub effect: Option<Effect>,
 }
@@ -50,7 +49,6 @@ pub struct Document<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Field {
     Name,
-    Alias,
     Sentence,
     Description,
     Parameter,
@@ -59,9 +57,8 @@ pub(crate) enum Field {
 }
 
 impl Field {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Name,
-        Self::Alias,
         Self::Sentence,
         Self::Description,
         Self::Parameter,
@@ -71,7 +68,7 @@ impl Field {
 
     pub(crate) const fn weight(self) -> f32 {
         match self {
-            Self::Name | Self::Alias => 3.0,
+            Self::Name => 3.0,
             Self::Sentence => 1.5,
             Self::Description => 1.0,
             Self::Parameter | Self::Value => 0.8,
@@ -94,7 +91,6 @@ impl Field {
     const fn most(self) -> usize {
         match self {
             Self::Name => MAX_NAME,
-            Self::Alias => MAX_ALIASES,
             Self::Sentence => MAX_SENTENCE,
             Self::Description => MAX_DESCRIPTION,
             Self::Parameter => MAX_PARAMETERS,
@@ -121,20 +117,13 @@ pub(crate) fn terms(texts: &[&str], field: Field, stems: &Stems) -> Vec<String> 
 
 impl<'a> Document<'a> {
     /// What stands in its fields.
-    pub(crate) fn fields(&self) -> [(Field, Vec<&'a str>); 7] {
+    pub(crate) fn fields(&self) -> [(Field, Vec<&'a str>); 6] {
         let schema = SchemaTexts::of(self.schema);
         let description = clipped(self.description.trim(), MAX_TEXT);
         [
             (
                 Field::Name,
                 vec![clipped(self.name, MAX_FIRST), clipped(self.title, MAX_FIRST)],
-            ),
-            (
-                Field::Alias,
-                self.aliases
-                    .iter()
-                    .map(|alias| clipped(alias, MAX_FIRST))
-                    .collect(),
             ),
             (Field::Sentence, vec![first_sentence(description)]),
             (Field::Description, vec![description]),
@@ -321,7 +310,7 @@ mod tests {
             title: "",
             description: "",
             schema: &Value::Null,
-            aliases: &[],
+            short: "",
             effect: None,
         }
     }

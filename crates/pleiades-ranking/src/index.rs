@@ -7,7 +7,7 @@ use crate::document::{Document, Effect, Field, terms};
 use crate::semantic::Embedding;
 use crate::words::{self, Stems};
 
-/// Operations of a list that are indexed; further ones are found by their names alone.
+/// Operations of a list that are indexed.
 const MAX_DOCUMENTS: usize = 8_192;
 /// Terms of all operations together; the operation that reaches it is the last whose texts are read.
 const MAX_TERMS: usize = 600_000;
@@ -38,21 +38,22 @@ pub(crate) struct Posting {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) name: Box<str>,
-    /// The name's words in one, whichever way they were joined.
+    /// Its shorter form; empty when it has none.
+    pub(crate) short: Box<str>,
+    /// The words of both in one, whichever way they were joined.
     pub(crate) joined: Box<str>,
+    pub(crate) short_joined: Box<str>,
     pub(crate) effect: Option<Effect>,
     /// Rarity of all words of its name.
     pub(crate) name_mass: f32,
-    /// The stems of each phrase that its descriptor gives it.
-    pub(crate) phrases: Vec<Box<[Box<str>]>>,
 }
 
 impl Index {
     /// An index of these operations, in their order.
     #[must_use]
     pub fn of<'a>(documents: impl IntoIterator<Item = Document<'a>>) -> Self {
-        let mut builder = Builder::default();
-        for document in documents.into_iter().take(MAX_DOCUMENTS) {
+        let mut builder = IndexBuilder::default();
+        for document in documents {
             builder.add(&document);
         }
         builder.build()
@@ -104,10 +105,11 @@ pub(crate) fn saturated(weight: f32) -> f32 {
 }
 
 /// The fields of one document, as ids of terms.
-type Fields = [(Field, Vec<u32>); 7];
+type Fields = [(Field, Vec<u32>); 6];
 
+/// Makes an index of operations that come one at a time.
 #[derive(Debug, Default)]
-struct Builder {
+pub struct IndexBuilder {
     terms: HashMap<Box<str>, u32>,
     documents: Vec<Fields>,
     entries: Vec<Entry>,
@@ -116,12 +118,16 @@ struct Builder {
     embeddings: Vec<Embedding>,
 }
 
-impl Builder {
-    fn add(&mut self, document: &Document<'_>) {
+impl IndexBuilder {
+    /// Adds an operation; one beyond the most that an index holds is left out.
+    pub fn add(&mut self, document: &Document<'_>) {
+        if self.documents.len() >= MAX_DOCUMENTS {
+            return;
+        }
         let stems = Stems::new();
         let is_full = self.read >= MAX_TERMS;
         let fields = document.fields().map(|(field, texts)| {
-            let is_read = !is_full || matches!(field, Field::Name | Field::Alias);
+            let is_read = !is_full || field == Field::Name;
             let found = if is_read {
                 terms(&texts, field, &stems)
             } else {
@@ -135,14 +141,11 @@ impl Builder {
         self.documents.push(fields);
         self.entries.push(Entry {
             name: document.name.into(),
+            short: document.short.into(),
             joined: joined(document.name),
+            short_joined: joined(document.short),
             effect: document.tendency(),
             name_mass: 0.0,
-            phrases: document
-                .aliases
-                .iter()
-                .map(|alias| phrase(alias, &stems))
-                .collect(),
         });
     }
 
@@ -152,7 +155,7 @@ impl Builder {
     }
 
     /// The mean length of each field.
-    fn means(&self) -> [f32; 7] {
+    fn means(&self) -> [f32; 6] {
         let count = self.documents.len().max(1);
         Field::ALL.map(|field| {
             let all = self.documents.iter().flatten().filter(|(it, _)| *it == field);
@@ -161,7 +164,9 @@ impl Builder {
         })
     }
 
-    fn build(self) -> Index {
+    /// The index.
+    #[must_use]
+    pub fn build(self) -> Index {
         let means = self.means();
         let mut postings: Vec<Vec<Posting>> = vec![Vec::new(); self.terms.len()];
         for (at, fields) in self.documents.iter().enumerate() {
@@ -213,12 +218,6 @@ impl Builder {
             embeddings: self.embeddings,
         }
     }
-}
-
-/// The stems of a phrase, as prompts have them.
-fn phrase(alias: &str, stems: &Stems) -> Box<[Box<str>]> {
-    let found = terms(&[alias], Field::Name, stems);
-    found.into_iter().map(String::into_boxed_str).collect()
 }
 
 /// A name as its words without what joins them.

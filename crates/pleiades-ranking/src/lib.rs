@@ -2,7 +2,8 @@
 //! Pure: no I/O, no clock, no catalogue.
 
 pub use document::{Document, Effect};
-pub use index::Index;
+pub use index::{Index, IndexBuilder};
+pub use phrases::Phrases;
 pub use rank::{Ranked, Ranking, Scope, rank};
 
 mod aliases;
@@ -10,6 +11,7 @@ mod document;
 mod evidence;
 mod form;
 mod index;
+mod phrases;
 mod prompt;
 mod rank;
 #[cfg(feature = "semantic")]

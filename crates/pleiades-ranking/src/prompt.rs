@@ -11,6 +11,9 @@ use crate::words::{self, Stems, is_incidental, is_stop_word};
 const MAX_PROMPT: usize = 4 * 1024;
 /// Words that are looked at.
 const MAX_WORDS: usize = 128;
+/// A prompt of more words than this, with so many different words of doing, is a task of several goals.
+const LONG: usize = 40;
+const MANY_GOALS: usize = 3;
 /// What words count that are a value and not the goal: quoted text, paths, addresses.
 const VALUE: f32 = 0.3;
 /// What the kind of an id counts.
@@ -64,6 +67,8 @@ pub(crate) struct Prompt {
     pub(crate) names: HashSet<String>,
     /// The same in lower case without signs, of those that have signs or capitals within.
     pub(crate) joined: HashSet<Box<str>>,
+    /// Whether it is a whole task: long, with several things to be done.
+    pub(crate) has_many_goals: bool,
 }
 
 impl Prompt {
@@ -88,6 +93,7 @@ impl Prompt {
         Self {
             units,
             mood: mood(text),
+            has_many_goals: has_many_goals(&tokens),
             stems: said(&tokens),
             joined: names
                 .iter()
@@ -96,14 +102,6 @@ impl Prompt {
                 .collect(),
             names,
         }
-    }
-}
-
-impl Prompt {
-    /// Whether it has these stems, one behind the other.
-    pub(crate) fn has_phrase(&self, phrase: &[Box<str>]) -> bool {
-        let is_here = |window: &[String]| window.iter().zip(phrase).all(|(one, other)| **one == **other);
-        !phrase.is_empty() && self.stems.windows(phrase.len()).any(is_here)
     }
 }
 
@@ -178,6 +176,12 @@ fn tokens(text: &str) -> (Vec<Token>, Vec<&'static str>) {
     }
     tokens.truncate(MAX_WORDS);
     (tokens, kinds)
+}
+
+fn has_many_goals(tokens: &[Token]) -> bool {
+    let verbs = tokens.iter().filter(|token| token.role() == Role::Verb);
+    let verbs: HashSet<&str> = verbs.map(|token| token.stem.as_str()).collect();
+    tokens.len() > LONG && verbs.len() >= MANY_GOALS
 }
 
 fn said(tokens: &[Token]) -> Vec<String> {

@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use crate::document::{Effect, Field};
 use crate::evidence::{Evidence, Found};
 use crate::index::{Entry, Index, Posting, rarity, saturated};
+use crate::phrases::Phrases;
 use crate::prompt::{Mood, Prompt, Role, Unit};
 use crate::words::{self, Stems};
 
@@ -19,12 +20,10 @@ const PROVIDER: f32 = 1.5;
 /// Above all other scores: the prompt holds an operation's name, or a phrase of its descriptor.
 const NAMED: f32 = 1e6;
 const PHRASED: f32 = 1e3;
+/// What most words of such a phrase count.
+const PHRASE_IN_PART: f32 = 4.0;
 /// Fields that tell what an operation is about.
-const TELLING: u8 = Field::Name.bit()
-    | Field::Alias.bit()
-    | Field::Sentence.bit()
-    | Field::Description.bit()
-    | Field::Value.bit();
+const TELLING: u8 = Field::Name.bit() | Field::Sentence.bit() | Field::Description.bit() | Field::Value.bit();
 
 /// The operations of one provider, and what it is called.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +32,8 @@ pub struct Scope<'a> {
     pub index: &'a Index,
     /// Its id and title.
     pub name: &'a str,
+    /// Other names of its operations.
+    pub phrases: &'a Phrases,
 }
 
 /// An operation with its place.
@@ -53,6 +54,8 @@ pub struct Ranking {
     pub order: Vec<Ranked>,
     /// Whether the prompt is about what these operations do, as far as words tell.
     pub is_match: bool,
+    /// Whether it is a whole task: long, with several things to be done.
+    pub has_many_goals: bool,
 }
 
 /// The order of all operations of these scopes for a prompt.
@@ -254,8 +257,8 @@ impl<'a> Pass<'a> {
         let mut order = Vec::with_capacity(self.documents);
         for (number, scope) in self.scopes.iter().enumerate() {
             for (document, entry) in scope.index.entries().iter().enumerate() {
-                let bonus = bonus(entry, prompt);
-                is_named |= bonus > 0.0;
+                let bonus = bonus(entry, scope.phrases, prompt);
+                is_named |= bonus >= PHRASED;
                 let ranked = Ranked {
                     scope: number,
                     document,
@@ -268,6 +271,7 @@ impl<'a> Pass<'a> {
         let best = self.topics.iter().copied().fold(0.0, f32::max);
         Ranking {
             order: order.into_iter().map(|(ranked, _)| ranked).collect(),
+            has_many_goals: prompt.has_many_goals,
             is_match: is_named || self.evidence.is_enough(best, most_covered),
         }
     }
@@ -321,15 +325,17 @@ const fn agreement(effect: Option<Effect>, wanted: Effect) -> f32 {
 }
 
 /// Of an operation that the prompt names, or that its descriptor gives a phrase of the prompt.
-fn bonus(entry: &Entry, prompt: &Prompt) -> f32 {
-    let is_compound = entry.name.len() > entry.joined.len() || entry.name.contains(char::is_uppercase);
-    let is_named =
-        prompt.names.contains(&*entry.name) || (is_compound && prompt.joined.contains(&entry.joined));
-    let is_phrased = || entry.phrases.iter().any(|phrase| prompt.has_phrase(phrase));
-    match () {
-        () if is_named => NAMED,
-        () if is_phrased() => PHRASED,
-        () => 0.0,
+fn bonus(entry: &Entry, phrases: &Phrases, prompt: &Prompt) -> f32 {
+    let is_said = |name: &str, joined: &str| {
+        let is_compound = name.len() > joined.len() || name.contains(char::is_uppercase);
+        prompt.names.contains(name) || (is_compound && prompt.joined.contains(joined))
+    };
+    if is_said(&entry.name, &entry.joined) || is_said(&entry.short, &entry.short_joined) {
+        return NAMED;
+    }
+    match phrases.share([&entry.name, &entry.short], &prompt.stems) {
+        share if share >= 1.0 => PHRASED,
+        share => PHRASE_IN_PART * share,
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) struct Families {
     pub(super) tools: IntGaugeVec,
     pub(super) refreshes: IntCounterVec,
     pub(super) cache: IntCounterVec,
+    pub(super) menus: IntCounterVec,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +83,7 @@ impl Metrics {
             tools: gauges(&registry, &names::TOOLS),
             refreshes: counters(&registry, &names::TOKEN_REFRESH),
             cache: counters(&registry, &names::CACHE),
+            menus: counters(&registry, &names::MENUS),
         });
         gauges(&registry, &names::BUILD_INFO)
             .with_label_values(&[env!("CARGO_PKG_VERSION")])

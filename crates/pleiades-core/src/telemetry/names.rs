@@ -169,6 +169,13 @@ pub const FACADE_REPAIRS: Metric = metric(
     &["client", "kind"],
     "Malformed calls of a meta tool that were repaired before they ran.",
 );
+/// Prompts answered without a model.
+pub const MENUS: Metric = metric(
+    "pleiades_menus_total",
+    MetricKind::Counter,
+    &["provider", "outcome"],
+    "Calls of a meta tool that were answered with its operations, by whether one matches.",
+);
 /// The cache of answers.
 pub const CACHE: Metric = metric(
     "pleiades_cache_total",
@@ -213,7 +220,7 @@ pub const BUILD_INFO: Metric = metric(
 );
 
 /// Every metric of ours.
-pub const ALL: [Metric; 23] = [
+pub const ALL: [Metric; 24] = [
     CALLS,
     CALL_DURATION,
     TOOL_CALLS,
@@ -231,6 +238,7 @@ pub const ALL: [Metric; 23] = [
     VAULT_REQUESTS,
     VAULT_UP,
     FACADE_REPAIRS,
+    MENUS,
     CACHE,
     RESULT_HANDLES,
     TOKEN_REFRESH,
@@ -345,6 +353,9 @@ pub const REFRESHES: [&str; 6] = [
     "interrupted",
     OTHER,
 ];
+
+/// How a call is answered that names no operation: with those that match, or with the nearest.
+pub const MENU_OUTCOMES: [&str; 2] = ["menu", "no_match"];
 
 /// What becomes of calls at the cache of answers.
 pub const CACHE_OUTCOMES: [&str; 8] = [

@@ -53,6 +53,7 @@ pub struct ProviderMetrics {
     limited: Counters<{ names::RULES.len() }>,
     refreshes: Counters<{ names::REFRESHES.len() }>,
     cache: Counters<{ names::CACHE_OUTCOMES.len() }>,
+    menus: Counters<{ names::MENU_OUTCOMES.len() }>,
     by_tool: RwLock<HashMap<Box<str>, Arc<Outcomes>>>,
     other_tool: Outcomes,
     /// Set once, when the provider was removed.
@@ -78,6 +79,7 @@ impl ProviderMetrics {
             limited: empty(),
             refreshes: empty(),
             cache: empty(),
+            menus: empty(),
             by_tool: RwLock::default(),
             other_tool: Outcomes(empty()),
             gone: AtomicBool::new(false),
@@ -166,6 +168,20 @@ impl ProviderMetrics {
         if let Some(tool) = call.tool {
             self.tool(tool, outcome);
         }
+        self.menu(call);
+    }
+
+    fn menu(&self, call: &CallSample<'_>) {
+        let at = names::MENU_OUTCOMES
+            .iter()
+            .position(|outcome| *outcome == call.outcome);
+        if let Some((cell, at)) = at.and_then(|at| Some((self.menus.get(at)?, at))) {
+            let made = || {
+                let outcome = names::MENU_OUTCOMES.get(at).copied().unwrap_or(names::OTHER);
+                self.families.menus.with_label_values(&[&*self.id, outcome])
+            };
+            self.series(cell, made).inspect(|counter| counter.inc());
+        }
     }
 
     fn view(&self, call: &CallSample<'_>, at: usize) {
@@ -248,6 +264,9 @@ impl ProviderMetrics {
         gone(self.families.upstream_duration.remove_label_values(&[id]));
         for outcome in made(&self.refreshes, &names::REFRESHES) {
             gone(self.families.refreshes.remove_label_values(&[id, outcome]));
+        }
+        for outcome in made(&self.menus, &names::MENU_OUTCOMES) {
+            gone(self.families.menus.remove_label_values(&[id, outcome]));
         }
         for outcome in made(&self.cache, &names::CACHE_OUTCOMES) {
             gone(self.families.cache.remove_label_values(&[id, outcome]));

@@ -25,6 +25,7 @@ use pleiades_credential::{
 };
 use pleiades_descriptor::{Auth, Descriptor, Exposure, Glob, Mode, OperationNames, Split};
 use pleiades_mcp::Revision;
+use pleiades_ranking::Phrases;
 use pleiades_upstream::{ClientTls, Endpoint, SessionSharing, Transport};
 
 /// A compiled descriptor, before it is joined with what is known of the provider already.
@@ -140,7 +141,13 @@ fn facade(descriptor: &Descriptor, context: &CompileContext) -> FacadeConfig {
             OperationNames::Off => NamesShown::Off,
         },
         is_split: descriptor.facade.split == Split::ReadWrite,
+        phrases: phrases(descriptor),
     }
+}
+
+fn phrases(descriptor: &Descriptor) -> Phrases {
+    let aliases = descriptor.facade.aliases.iter();
+    Phrases::of(aliases.flat_map(|(tool, phrases)| phrases.iter().map(move |phrase| (&**tool, &**phrase))))
 }
 
 fn cache(descriptor: &Descriptor, endpoint: &Endpoint) -> Option<CacheRule> {

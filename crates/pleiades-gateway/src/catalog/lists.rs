@@ -10,9 +10,10 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::checks::{ArgumentValidator, ValidatorSlot};
-use super::{failure::ListFailure, names};
+use super::{failure::ListFailure, names, search};
 use pleiades_core::error::Error;
 use pleiades_mcp::{Raw, RawObject};
+use pleiades_ranking::Index;
 use pleiades_upstream::Profile;
 
 /// The lists of a provider as its caller sees them upstream, all pages.
@@ -43,6 +44,8 @@ pub struct Catalogue {
     pub(crate) cost: Cost,
     /// Positions of resources, then templates, in the order of their URIs; made when one is looked for first.
     pub(crate) by_uri: OnceLock<Vec<u32>>,
+    /// The tools by their words; made when a prompt looks for one first, shared by lists of the same tools.
+    pub(crate) index: Arc<OnceLock<Index>>,
 }
 
 /// What lists take, in bytes.
@@ -94,6 +97,26 @@ impl Catalogue {
             self.by_name.extend(named);
         }
         self.tools = tools;
+        self.index = Arc::default();
+    }
+
+    /// The tools by the words of their definitions, in their order. Making it takes some milliseconds for
+    /// each hundred of them: it is asked for by a worker.
+    #[must_use]
+    pub(crate) fn index(&self) -> &Index {
+        self.index.get_or_init(|| search::index(&self.tools))
+    }
+
+    /// Takes the index of lists of the very same tools in place of its own.
+    pub(crate) fn share_index(&mut self, other: &Self) {
+        let same = self
+            .tools
+            .iter()
+            .zip(&other.tools)
+            .all(|(own, theirs)| Arc::ptr_eq(own, theirs));
+        if same && self.tools.len() == other.tools.len() {
+            self.index = Arc::clone(&other.index);
+        }
     }
 
     /// Whether a URI is that of a resource, or a template, as it is listed.

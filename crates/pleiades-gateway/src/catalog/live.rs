@@ -187,6 +187,7 @@ impl Live {
             }
             if Tool::are_same(&theirs, offered) {
                 catalogue.set_tools(rules.admitted(&theirs));
+                catalogue.share_index(&other.load());
                 *offered = theirs;
                 return;
             }

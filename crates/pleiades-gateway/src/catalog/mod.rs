@@ -30,6 +30,7 @@ mod repair;
 mod retire;
 mod rules;
 mod sanitize;
+mod search;
 mod service;
 mod status;
 mod store;

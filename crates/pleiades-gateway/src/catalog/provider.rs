@@ -6,6 +6,7 @@ use super::rules::is_named;
 use super::{Catalogue, Live, ReadRules, State, Tool, ToolRules};
 use pleiades_core::limit::{BreakerState, Gate};
 use pleiades_credential::ProviderAuth;
+use pleiades_ranking::Phrases;
 use pleiades_upstream::Endpoint;
 
 /// A compiled provider: one version of one descriptor. Immutable but for its [`Live`] part.
@@ -110,6 +111,8 @@ pub struct FacadeConfig {
     pub names: NamesShown,
     /// `facade.split: read_write`: what only reads has a tool of its own.
     pub is_split: bool,
+    /// `facade.aliases`: what people call its tools.
+    pub phrases: Phrases,
 }
 
 /// `facade.mode`.

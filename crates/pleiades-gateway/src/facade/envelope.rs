@@ -80,8 +80,8 @@ pub(super) struct MetaCall {
     pub(super) named: NamedTool,
     /// Its arguments; `None` when there was nothing that could be meant as some.
     pub(super) arguments: Option<Object>,
-    /// Whether there is a goal in words.
-    pub(super) prompted: bool,
+    /// The goal in words.
+    pub(super) prompt: Option<String>,
     /// What stood in `options`, unread.
     pub(super) options: Option<Value>,
     pub(super) repairs: Repairs,
@@ -106,7 +106,7 @@ pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, 
     let mut given = object_of(given)?;
     respell_own(&mut given, &mut repairs);
     let mut outer = unwrapped(index, given, &mut repairs)?;
-    let prompted = text(&outer, "prompt").is_some();
+    let prompt = text(&outer, "prompt").map(ToOwned::to_owned);
     let (named, word) = index.named(&outer);
     let options = options_of(&named, &mut outer, &mut repairs);
     let NamedTool::Operation(tool) = &named else {
@@ -116,7 +116,7 @@ pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, 
         return Ok(MetaCall {
             named,
             arguments: None,
-            prompted,
+            prompt,
             options,
             repairs,
         });
@@ -135,7 +135,7 @@ pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, 
     Ok(MetaCall {
         named,
         arguments,
-        prompted,
+        prompt,
         options,
         repairs,
     })

@@ -37,7 +37,7 @@ pub(super) fn invalid(
 
 /// The call to make next, and the line that shows it: with arguments that were put to the test, else
 /// the one that asks for the schema.
-fn next(tool: &Tool, schema: &Value) -> (Value, String) {
+pub(super) fn next(tool: &Tool, schema: &Value) -> (Value, String) {
     let checks = tool.checks();
     let example = schema
         .is_object()

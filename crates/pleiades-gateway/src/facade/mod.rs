@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod calls;
 pub mod definition;
+pub mod menu;
 pub mod meta_tool;
 pub mod misfit;
 pub mod options;
@@ -19,7 +20,6 @@ mod envelope;
 mod example;
 mod explain;
 mod faults;
-mod menu;
 mod name;
 pub(crate) mod plan_answer;
 mod reference;

@@ -14,7 +14,7 @@ use super::duplicate_keys::{self, JsonDefect};
 use super::envelope::{self, NamedTool, ToolIndex, Unreadable, printable};
 use super::explain::{invalid, schema};
 use super::faults::{self, ArgumentFault};
-use super::menu::{menu, unknown};
+use super::menu::{Menu, unknown};
 use super::meta_tool::CallContext;
 use super::options::{self, CallOptions, ResultRequest};
 use super::repairs::{Repair, Repairs};
@@ -254,9 +254,10 @@ fn lenient_path(
     let names_operation = !matches!(call.named, NamedTool::Nothing);
     let options = match wanted(call.options.as_ref(), names_operation, &mut repairs) {
         Ok(options) if options.result.is_some() => {
-            return options
-                .into_reading()
-                .map_or_else(|| MetaPlan::Answer(menu(catalogue, false)), MetaPlan::Read);
+            return options.into_reading().map_or_else(
+                || MetaPlan::Answer(Menu::of(provider, catalogue, None).answer()),
+                MetaPlan::Read,
+            );
         }
         Ok(mut options) => match options.calls.take() {
             Some(written) => {
@@ -267,7 +268,10 @@ fn lenient_path(
         Err(faults) => return MetaPlan::Answer(options::refused(&faults)),
     };
     let tool = match call.named {
-        NamedTool::Nothing => return MetaPlan::Answer(menu(catalogue, call.prompted)),
+        NamedTool::Nothing => {
+            let menu = Menu::of(provider, catalogue, call.prompt.as_deref());
+            return MetaPlan::Answer(menu.answer());
+        }
         NamedTool::Unknown(name) => {
             return MetaPlan::Answer(unknown(provider, catalogue, &name, &(context.elsewhere)(&name)));
         }

@@ -16,6 +16,8 @@ const MAX_LOOKED_AT: usize = 256;
 const MAX_ENUM: usize = 8;
 /// Kinds of a union that are named.
 const MAX_KINDS: usize = 4;
+/// How deep an object may stand whose members are named: a parameter, or what a list of them holds.
+const DEEPEST_OBJECT: usize = 1;
 /// Characters of one value, and of a kind.
 const MAX_VALUE: usize = 40;
 const MAX_KIND: usize = 200;
@@ -173,9 +175,28 @@ impl<'a> SchemaDocument<'a> {
                     format!("{items}[]")
                 }
             }
-            "object" => "{…}".to_owned(),
+            "object" => self.object(schema, depth),
             kind => kind.to_owned(),
         }
+    }
+
+    /// The members of an object, one level deep.
+    fn object(self, schema: &'a Value, depth: usize) -> String {
+        let members = self.members(schema);
+        if depth > DEEPEST_OBJECT || members.is_empty() {
+            return "{…}".to_owned();
+        }
+        let required = self.required(schema);
+        let member = |(name, schema): &(&'a str, &'a Value)| {
+            let mark = if required.contains(name) { "" } else { "?" };
+            let kind = self.kind_within(schema, DEEPEST_OBJECT + 1);
+            format!("{}{mark}: {kind}", clipped(name, MAX_VALUE))
+        };
+        let mut shown: Vec<String> = members.iter().take(MAX_ENUM).map(member).collect();
+        if members.len() > MAX_ENUM {
+            shown.push("…".to_owned());
+        }
+        format!("{{{}}}", shown.join(", "))
     }
 
     /// Of a schema that does not say its type.
@@ -205,7 +226,7 @@ impl<'a> SchemaDocument<'a> {
         }
         let has = |keyword: &str| schema.get(keyword).is_some();
         match schema {
-            _ if has("properties") || has("required") => "{…}".to_owned(),
+            _ if has("properties") || has("required") => self.object(schema, depth),
             _ if has("items") || has("prefixItems") => self.named(schema, "array", depth),
             _ => "…".to_owned(),
         }
@@ -252,7 +273,7 @@ mod tests {
             shape.kind(property)
         };
         for (property, expected) in [
-            (json!({ "$ref": "#/$defs/node" }), "{…}"),
+            (json!({ "$ref": "#/$defs/node" }), "{next?: {…}}"),
             (
                 json!({ "anyOf": [{ "$ref": "#/$defs/mode" }, { "type": "null" }] }),
                 "\"a\"|\"b\"|null",

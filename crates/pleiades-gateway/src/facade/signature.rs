@@ -59,7 +59,11 @@ fn parameters(schema: &Value) -> String {
 
 fn first_sentence(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
-    let end = line.find(". ").map_or(line.len(), |at| at + 1);
+    let ends = [
+        line.find(". ").map(|at| at + 1),
+        line.find('。').map(|at| at + '。'.len_utf8()),
+    ];
+    let end = ends.into_iter().flatten().min().unwrap_or(line.len());
     let sentence: String = line
         .get(..end)
         .unwrap_or(line)

@@ -14,7 +14,64 @@
 mod plain;
 mod sets;
 
-use sets::{Figures, Queries, Tools};
+use std::path::Path;
+
+use sets::{Figures, Queries, Query, Tools};
+
+/// A file of the project's test data.
+fn data(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data");
+    std::fs::read_to_string(folder.join(name)).expect("test data")
+}
+
+#[test]
+fn prompts_find_their_operations_far_better_than_by_plain_words() {
+    let tools = Tools::read(&data("ranking_tools.jsonl"));
+    let queries = Queries::read(&data("ranking_prompts.tsv"));
+    let plain = Figures::of(&queries, |query| plain::ranks(&tools, query));
+    let ranked = Figures::of(&queries, |query| sets::ranks(&tools, query));
+    let [_, _, five, ten] = ranked.within;
+    assert_eq!(
+        ranked.positives,
+        queries.0.len(),
+        "an expected tool does not exist"
+    );
+    assert!(five >= 0.87 && ten >= 0.93 && ranked.mrr >= 0.70, "{ranked}");
+    assert!(five >= plain.within[2] + 0.10, "{ranked} against {plain}");
+}
+
+#[test]
+fn prompts_in_other_languages_find_their_operations() {
+    let tools = Tools::read(&data("ranking_tools.jsonl"));
+    let mut queries = Queries::read(&data("ranking_prompts.tsv"));
+    // They stand last.
+    queries.0.drain(..queries.0.len() - 21);
+    let ranked = Figures::of(&queries, |query| sets::ranks(&tools, query));
+    assert!(ranked.within[2] >= 0.80, "{ranked}");
+}
+
+#[test]
+fn what_is_far_from_a_provider_is_told_from_what_is_not() {
+    let tools = Tools::read(&data("ranking_tools.jsonl"));
+    let near = Queries::read(&data("ranking_prompts.tsv"));
+    let near = Figures::of(&near, |query| sets::ranks(&tools, query));
+    let mut far = Vec::new();
+    for line in data("ranking_far.tsv").lines() {
+        let (prompt, but) = line.split_once('\t').expect("a tab");
+        let servers = tools
+            .servers
+            .keys()
+            .filter(|server| !but.split(',').any(|but| but == *server));
+        far.extend(servers.map(|server| Query {
+            server: server.clone(),
+            prompt: prompt.to_owned(),
+            gold: Vec::new(),
+        }));
+    }
+    let far = Figures::of(&Queries(far), |query| sets::ranks(&tools, query));
+    assert!(far.refused >= 0.80, "{far}");
+    assert!(near.missed <= 0.07, "{near}");
+}
 
 #[test]
 fn figures_of_sets_that_are_named() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pleiades_ranking::{Document, Index, Scope, rank};
+use pleiades_ranking::{Document, Index, Phrases, Scope, rank};
 use serde_json::Value;
 
 pub(crate) struct Tool {
@@ -38,7 +38,7 @@ impl Tools {
                 title: &tool.title,
                 description: &tool.description,
                 schema: &tool.schema,
-                aliases: &[],
+                short: "",
                 effect: None,
             }));
             (tools, index)
@@ -89,9 +89,14 @@ impl Queries {
 /// Names best first, and whether it is a match.
 pub(crate) fn ranks(tools: &Tools, query: &Query) -> (Vec<String>, bool) {
     let lists = tools.scopes(&query.server);
+    let none = Phrases::default();
     let scopes: Vec<Scope<'_>> = lists
         .iter()
-        .map(|(name, (_, index))| Scope { index, name })
+        .map(|(name, (_, index))| Scope {
+            index,
+            name,
+            phrases: &none,
+        })
         .collect();
     let ranking = rank(&scopes, &query.prompt);
     let name = |scope: usize, document: usize| lists[scope].1.0[document].name.clone();

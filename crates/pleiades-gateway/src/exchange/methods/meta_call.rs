@@ -1,6 +1,8 @@
 //! `tools/call` of a meta tool: what it means, and what its answer looks like.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use serde_json::value::RawValue;
 
 use super::cached_call::age_note;
 use super::provider_call::{ProviderCall, inner_params, is_for_the_client};
@@ -12,6 +14,7 @@ use crate::exchange::request::{Request, parse_account};
 use crate::exchange::union::Listed;
 use crate::exchange::{reply::Done, services::MethodServices};
 use crate::facade::answer::{AnswerStatus, MetaAnswer};
+use crate::facade::menu::Menu;
 use crate::facade::meta_tool::{self, CallContext};
 use crate::facade::part::WantedPart;
 use crate::facade::plan::{self, MetaPlan};
@@ -22,8 +25,24 @@ use pleiades_mcp::RawObject;
 /// How long a call waits until it was looked into.
 const PLANNING: Duration = Duration::from_secs(5);
 
-/// `use_{provider}`: the facade decides what the call means.
+/// Whose work it is to look through all providers; no id can be so.
+const ALL_PROVIDERS: &str = "-";
+
+/// A call of a meta tool: a goal for all providers, or what `use_{provider}` makes of it.
 pub(super) async fn meta_call(
+    services: &MethodServices,
+    request: &Request<'_>,
+    name: &str,
+    params: &RawObject,
+) -> Result<Done, Error> {
+    match services.is_single(request).then(|| goal(params)).flatten() {
+        Some(prompt) => across(services, request, prompt).await,
+        None => to_provider(services, request, name, params).await,
+    }
+}
+
+/// `use_{provider}`: the facade decides what the call means.
+async fn to_provider(
     services: &MethodServices,
     request: &Request<'_>,
     name: &str,
@@ -70,6 +89,45 @@ struct PlannedRun {
     wanted: WantedPart,
     fresh: bool,
     notes: Vec<String>,
+}
+
+fn too_many() -> Error {
+    Error::new(
+        Code::Busy,
+        "too many calls have to be looked into at this moment; nothing was run, try again in 1 s",
+    )
+    .retry_after(Duration::from_secs(1))
+}
+
+/// The goal of a call of the one tool for all that says nothing else.
+fn goal(params: &RawObject) -> Option<String> {
+    let arguments = plan::given(params.get("arguments")).ok()?;
+    let is_beside = |key: &str| matches!(key, "prompt" | "accountId" | "options");
+    let says_more = |(key, value): (&str, &RawValue)| !is_beside(key) && value.get() != "null";
+    let prompt = arguments
+        .text("prompt")
+        .filter(|prompt| !prompt.trim().is_empty());
+    prompt
+        .filter(|_| !arguments.iter().any(says_more))
+        .map(Cow::into_owned)
+}
+
+/// The operations of all providers that this caller sees, as far as they are at hand, for a goal.
+async fn across(services: &MethodServices, request: &Request<'_>, prompt: String) -> Result<Done, Error> {
+    let known = services.lists.known_tools(request, None);
+    let work = move || {
+        let lists: Vec<(&Provider, &Catalogue)> = known
+            .iter()
+            .map(|(provider, lists)| (&**provider, &**lists))
+            .collect();
+        Menu::across(&lists, &prompt).answer()
+    };
+    let holder = request.holder();
+    let answer = services
+        .workers
+        .run((&ALL_PROVIDERS.into(), &holder), PLANNING, work)
+        .await;
+    Ok(unplaced(request, answer.ok_or_else(too_many)?))
 }
 
 /// The provider of a call, the account that it names, and the call itself; inside, the answer to one that
@@ -242,13 +300,7 @@ impl ProviderCall<'_> {
         if let Some(plan) = workers.run((&self.provider.id, &holder), PLANNING, work).await {
             return Ok(plan);
         }
-        plan::without_check(lists, arguments).ok_or_else(|| {
-            Error::new(
-                Code::Busy,
-                "too many calls have to be looked into at this moment; nothing was run, try again in 1 s",
-            )
-            .retry_after(Duration::from_secs(1))
-        })
+        plan::without_check(lists, arguments).ok_or_else(too_many)
     }
 
     /// Does what a call means. `ambiguous`: why no operation can run.

@@ -7,7 +7,6 @@ use serde::Deserialize;
 use pleiades_core::telemetry::names;
 
 use super::*;
-use crate::facade::menu::{MAX_NAMES_BYTES, MENU_BYTES};
 use crate::facade::tests::{catalogue, provider};
 
 fn weather() -> Catalogue {
@@ -277,23 +276,6 @@ fn a_goal_and_an_empty_call_get_the_menu_and_run_nothing() {
                 .contains("get_forecast(city: string, days?: integer) — Says the weather of tomorrow.")
         );
     }
-}
-
-#[test]
-fn a_menu_stays_within_its_budget_and_names_the_rest() {
-    let many = catalogue((0..300).map(|n| {
-        json!({ "name": format!("operation_{n}"), "description": "x".repeat(200),
-            "inputSchema": { "type": "object", "properties": { "parameter": { "type": "string" } } } })
-    }));
-    let MetaPlan::Answer(answer) = planned(&many, json!({})) else {
-        panic!("ran")
-    };
-    assert!(
-        answer.text.len() < MENU_BYTES + MAX_NAMES_BYTES + 500,
-        "{}",
-        answer.text.len()
-    );
-    assert!(answer.text.contains("operation_0(") && answer.text.contains("operation_200"));
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! Answers of reads that are given again, and what empties them.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 
+use super::result_handles::long;
 use super::world::authorization::Authority;
 use super::world::browser::Browser;
 use super::world::client::GENERATIONS;
@@ -198,5 +202,58 @@ async fn two_accounts_of_a_user_have_answers_of_their_own() {
     assert!(
         !by("ada", "echo").await && by("bob", "echo").await,
         "a write is of its account alone"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_is_under_way_during_a_write_is_not_kept() {
+    let fake = FakeServer::start_paged(&GENERATIONS, 1_000, vec![read("wait"), tool("region")]).await;
+    let world = World::builder().provider_with("one", &fake, CACHE).start().await;
+    let client = Arc::new(meta(&world).await);
+    for writes in [true, false] {
+        let (reader, before) = (Arc::clone(&client), fake.seen("tools/call").len());
+        let reading = tokio::spawn(async move { ask(&reader, "wait", "a", json!({})).await });
+        world
+            .until("the read to arrive", || async {
+                fake.seen("tools/call").len() > before
+            })
+            .await;
+        world
+            .until("the read to wait", || async {
+                fake.knobs.waiting.load(Ordering::SeqCst) == 1
+            })
+            .await;
+        if writes {
+            ask(&client, "region", "a", json!({})).await;
+        }
+        fake.knobs.release.notify_one();
+        assert!(!reading.await.unwrap().1);
+    }
+    assert!(
+        ask(&client, "wait", "a", json!({})).await.1,
+        "the one without a write is kept"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_callers_bring_have_answers_and_results_of_their_own() {
+    let fake = FakeServer::start_paged(&GENERATIONS, 1_000, vec![read("echo"), long("list")]).await;
+    let rest = "auth: { client_key: { headers: [x-own-key], forward_as: authorization } }\n\
+                facade: { cache: { ttl: 10m } }\n";
+    let world = World::builder().provider_with("one", &fake, rest).start().await;
+    let with = async |key: &str| {
+        TestClient::connect_with(&world, "/mcp/one", "2026-07-28", &[("x-own-key", key)]).await
+    };
+    let (one, other) = (with("key-one").await, with("key-other").await);
+    assert!(!is_cached(&one, "a").await && is_cached(&one, "a").await);
+    assert!(!is_cached(&other, "a").await && is_cached(&other, "a").await);
+    let cut = ask(&one, "list", "a", json!({})).await.0["resultId"].clone();
+    let read = async |client: &TestClient| {
+        let arguments = json!({ "options": { "result": cut } });
+        client.call("use_one", arguments).await["structuredContent"]["status"].clone()
+    };
+    assert_eq!(
+        (read(&one).await, read(&other).await),
+        (json!("ok"), json!("invalid_arguments"))
     );
 }

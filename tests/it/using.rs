@@ -1,6 +1,8 @@
 //! Accounts from the first call of a stranger to their end: connected, chosen, told, refused, revoked,
 //! against a real flow.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 
 use crate::connecting::{asking, call};
@@ -363,16 +365,24 @@ async fn an_account_that_ended_at_its_provider_is_told_as_ended() {
     assert_eq!(data(&result)["reason"], "refused");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn soft_exposure_shows_a_tenant_its_own_last_lists_and_no_other_tenant_anything() {
+fn with(key: &'static str) -> [(&'static str, &'static str); 1] {
+    [("x-api-key", key)]
+}
+
+/// Two users of a tenant, and what the second sees once the first is connected.
+async fn soft(is_private: bool) -> (World, TestClient) {
     let authority = Authority::start(&GENERATIONS).await;
+    authority
+        .open
+        .knobs
+        .is_private
+        .store(is_private, Ordering::Relaxed);
     let keys = "access:\n  api_keys:\n    \
         - { name: a, tenant: acme, user: ann, sha256: a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1 }\n    \
         - { name: b, tenant: acme, user: bob, sha256: f031fc74d10cf0c1284dc15f679c18b1e8e05f9d1966adefba6c6463cdcef658 }\n    \
         - { name: c, tenant: other, user: cas, sha256: 6cf9253570d4b3a6ece8c8576bb4729e9b424947b9cae810c2918724e9bbf169 }\n\
         facade: { exposure: soft }\n";
     let world = builder(&authority, "").settings(keys).start().await;
-    let with = |key: &'static str| [("x-api-key", key)];
     let ann = TestClient::connect_with(&world, "/tools/tracker", "2025-11-25", &with("key-ann")).await;
     assert_eq!(ann.tools().await, ["connect"], "nobody has seen anything yet");
     let result = ann.call("connect", json!({})).await;
@@ -381,11 +391,23 @@ async fn soft_exposure_shows_a_tenant_its_own_last_lists_and_no_other_tenant_any
     assert_eq!(page.status, 200, "{}", page.body);
     assert!(ann.tools().await.contains(&"echo".to_owned()));
     let bob = TestClient::connect_with(&world, "/tools/tracker", "2025-11-25", &with("key-bob")).await;
+    (world, bob)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn soft_exposure_shows_a_tenant_its_own_last_lists_and_no_other_tenant_anything() {
+    let (world, bob) = soft(false).await;
     assert!(bob.tools().await.contains(&"echo".to_owned()));
     let result = bob.call("echo", json!({ "text": "hi" })).await;
     assert_eq!(status(&result), "needs_auth", "{result}");
     let cas = TestClient::connect_with(&world, "/tools/tracker", "2025-11-25", &with("key-cas")).await;
     assert_eq!(cas.tools().await, ["connect"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_a_provider_calls_private_are_shown_to_no_other_user() {
+    let (_world, bob) = soft(true).await;
+    assert_eq!(bob.tools().await, ["connect"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,6 +37,8 @@ pub struct Knobs {
     pub fails: AtomicBool,
     /// Answers 401 with a challenge and a cookie.
     pub refuses: AtomicBool,
+    /// Says of its lists that they are one caller's alone.
+    pub is_private: AtomicBool,
     /// `tools/call` of `wait` returns when told.
     pub release: Notify,
     pub waiting: AtomicUsize,
@@ -75,6 +77,7 @@ impl FakeServer {
             hangs: AtomicBool::new(false),
             fails: AtomicBool::new(false),
             refuses: AtomicBool::new(false),
+            is_private: AtomicBool::new(false),
             release: Notify::new(),
             waiting: AtomicUsize::new(0),
             cancelled: AtomicUsize::new(0),
@@ -321,7 +324,8 @@ async fn respond(knobs: &Arc<Knobs>, asked: &RpcCall, method: &str) -> Response<
                 result["resultType"] = json!("complete");
                 if method.ends_with("/list") || method == "server/discover" || method == "resources/read" {
                     result["ttlMs"] = json!(60_000);
-                    result["cacheScope"] = json!("public");
+                    let is_private = knobs.is_private.load(Ordering::Relaxed);
+                    result["cacheScope"] = json!(if is_private { "private" } else { "public" });
                 }
             }
             message["result"] = result;

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::world::client::GENERATIONS;
+use crate::connecting::{self, asking};
+use crate::world::client::{GENERATIONS, events};
 use crate::world::provider::{FakeServer, tool};
 use crate::world::{TestClient, World};
 
@@ -34,6 +35,15 @@ fn tools() -> Vec<Value> {
     let mut meet = tool("meet");
     meet["annotations"] = json!({ "readOnlyHint": true });
     meet["x-meets"] = json!(true);
+    let mut asks = tool("asks");
+    asks["annotations"] = json!({ "readOnlyHint": true });
+    asks["x-asks"] = json!({ "message": "who", "requestedSchema": { "type": "object", "properties": {} } });
+    let rows: Vec<Value> = (0..2_000)
+        .map(|at| json!({ "id": at, "title": format!("row number {at}") }))
+        .collect();
+    let mut long = text("long");
+    long["structuredContent"] = json!({ "rows": rows });
+    let long = read("long", long);
     vec![
         read("list", structured),
         read("json", text(r#"[{"id":"x1"}]"#)),
@@ -43,6 +53,8 @@ fn tools() -> Vec<Value> {
         meet,
         create,
         tool("fail"),
+        asks,
+        long,
     ]
 }
 
@@ -526,4 +538,109 @@ async fn a_caller_that_leaves_cancels_the_calls_of_its_plan() {
         .until("both were cancelled", || async { waiting() == 0 })
         .await;
     assert!(!fake.knobs.marks.lock().iter().any(|mark| mark.contains("create")));
+}
+
+/// The questions of a stream until there are so many.
+async fn questions(stream: &mut reqwest::Response, text: &mut String, count: usize) -> Vec<Value> {
+    loop {
+        let all = events(text).into_iter();
+        let asked: Vec<Value> = all
+            .filter(|message| message["method"] == "elicitation/create")
+            .collect();
+        if asked.len() >= count {
+            return asked;
+        }
+        let chunk = stream
+            .chunk()
+            .await
+            .unwrap()
+            .unwrap_or_else(|| panic!("it ended: {text}"));
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_of_a_plan_reach_a_legacy_client_one_after_the_other() {
+    for revision in ["2025-06-18", "2025-11-25"] {
+        let scene = scene(revision).await;
+        let client = asking(&scene.world, "/mcp/fake", revision).await;
+        let calls = json!([
+            call("a", "asks", json!({ "text": "1" })),
+            call("b", "asks", json!({ "text": "2" }))
+        ]);
+        let params = json!({ "name": "use_fake", "arguments": { "options": { "calls": calls } } });
+        let mut stream = client.send("tools/call", params).await;
+        let mut text = String::new();
+        for at in 0..2 {
+            let asked = questions(&mut stream, &mut text, at + 1).await;
+            assert_eq!(asked.len(), at + 1, "one at a time");
+            let answer = json!({ "jsonrpc": "2.0", "id": asked[at]["id"], "result": { "action": "accept", "content": {} } });
+            let taken = client.post().body(answer.to_string()).send().await.unwrap();
+            assert_eq!(taken.status(), 202, "{revision}");
+        }
+        text.push_str(&stream.text().await.unwrap());
+        let all = events(&text);
+        let result = &all.last().unwrap()["result"];
+        assert_eq!(status(result), "ok", "{result}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_within_a_plan_of_a_modern_client_is_declined_and_its_call_fails() {
+    let scene = scene("2025-11-25").await;
+    let client = asking(&scene.world, "/mcp/fake", "2026-07-28").await;
+    let calls = json!([call("a", "asks", json!({})), call("b", "create", json!({}))]);
+    let arguments = json!({ "arguments": { "options": { "calls": calls } } });
+    let result = connecting::call(&client, "use_fake", arguments).await["result"].clone();
+    assert_eq!(status(&result), "partial", "{result}");
+    let why = answer(&result)["data"]["a"]["text"].as_str().unwrap();
+    assert!(why.contains("Make this call alone"), "{why}");
+    assert_eq!(answer(&result)["data"]["b"]["status"], "not_run");
+    let answers = scene.fake.seen("response");
+    assert_eq!(answers.len(), 1);
+    assert_eq!(
+        answers[0].body["result"]["action"], "cancel",
+        "{:?}",
+        answers[0].body
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_of_a_plan_share_its_tokens_and_each_has_a_handle_for_the_rest() {
+    for revision in GENERATIONS {
+        let scene = scene(revision).await;
+        let calls: Vec<Value> = (0..10)
+            .map(|at| call(&format!("c{at}"), "long", json!({})))
+            .collect();
+        let result = scene.plan(json!(calls)).await;
+        assert_eq!(status(&result), "ok", "{result}");
+        let data = &answer(&result)["data"];
+        let tokens = pleiades_core::tokens::estimate(text(&result))
+            + pleiades_core::tokens::estimate(&data.to_string());
+        assert!(tokens <= 8_800, "{tokens}");
+        let handle = &data["c3"]["resultId"];
+        assert!(
+            data["c3"]["data"]["rows"].is_array() && data["c3"]["page"]["next"] == 2,
+            "{}",
+            data["c3"]
+        );
+        let select = json!({ "options": { "result": handle, "select": "/rows/1999/id" } });
+        let read = scene.client.call("use_fake", select).await;
+        assert_eq!(answer(&read)["data"], 1999, "{read}");
+        let whole = json!([
+            call("a", "long", json!({})),
+            call(
+                "b",
+                "get",
+                json!({
+            "number": reference("a", "/rows/1998/id") })
+            )
+        ]);
+        assert_eq!(
+            status(&scene.plan(whole).await),
+            "ok",
+            "references read all of a result"
+        );
+        assert_eq!(scene.sent().last().unwrap().1, json!({ "number": 1998 }));
+    }
 }

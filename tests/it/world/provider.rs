@@ -429,10 +429,14 @@ async fn answer_call(knobs: &Arc<Knobs>, asked: &RpcCall) -> Response<Body> {
 
 /// Asks in the middle of a call; its result is the answer in text.
 fn ask(knobs: &Knobs, asked: &RpcCall, params: &Value) -> Response<Body> {
-    let question = json!({ "jsonrpc": "2.0", "id": "ask", "method": "elicitation/create", "params": params });
+    let own = json!(format!("ask-{}", knobs.next.fetch_add(1, Ordering::Relaxed)));
+    let question = json!({ "jsonrpc": "2.0", "id": own, "method": "elicitation/create", "params": params });
     let (mut answers, id) = (knobs.answers.subscribe(), asked.id.clone());
     let reply = async move {
-        let answer = answers.recv().await.unwrap_or_default();
+        let mut answer = Value::Null;
+        while answer["id"] != own {
+            answer = answers.recv().await.unwrap_or_else(|_| json!({ "id": own }));
+        }
         let content = json!([{ "type": "text", "text": answer.to_string() }]);
         json!({ "jsonrpc": "2.0", "id": id, "result": { "content": content } })
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{json, value::RawValue};
 
 use super::answer::{AnswerStatus, MetaAnswer};
-use super::reference;
+use super::{blocks, reference};
 use crate::catalog::Tool;
 use pleiades_mcp::{Raw, RawObject};
 
@@ -24,12 +24,10 @@ pub(crate) struct CallReport {
     pub(crate) answer: Option<MetaAnswer>,
 }
 
-/// What references read of a result that was answered so.
-pub(crate) fn readable(result: &RawObject, answer: &MetaAnswer) -> Raw {
-    let is_text = result
-        .get("structuredContent")
-        .is_none_or(|data| data.get() == "null");
-    reference::readable(result, if is_text { &answer.text } else { "" })
+/// What references read of a provider's result: its structured content, else the JSON of its text, else
+/// the text.
+pub(crate) fn readable(result: &RawObject) -> Raw {
+    reference::readable(result, &blocks::sorted(result).texts.join("\n"))
 }
 
 /// The answer to a whole plan. `failed`: the call that stopped it; without one its time was over.
@@ -104,6 +102,12 @@ impl CallReport {
         }
         if let Some(own) = answer.data {
             entry.set("data", own);
+        }
+        if let Some(handle) = &answer.result_id {
+            entry.put("resultId", handle);
+        }
+        if let Some(page) = &answer.page {
+            entry.put("page", page);
         }
         data.set(id, entry.close());
         whole.content.extend(answer.content);

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::cached_call::age_note;
 use super::inner_call::InnerCallEvent;
 use super::provider_call::{ProviderCall, inner_params};
+use super::result_answer::{BroughtResult, size};
 use crate::catalog::{Catalogue, Tool};
 use crate::exchange::account::Reached;
 use crate::exchange::call::CallOutcome;
@@ -21,10 +22,12 @@ use crate::exchange::request::Outlet;
 use crate::exchange::workers::LARGE;
 use crate::facade::answer::{AnswerStatus, MetaAnswer};
 use crate::facade::calls::{PlannedCall, PlannedCalls, ReadyArguments};
+use crate::facade::part::WantedPart;
 use crate::facade::plan_answer::{self, CallReport};
 use crate::facade::schedule::{CallSchedule, MAX_AT_ONCE};
 use pleiades_core::error::{Code, Error};
-use pleiades_mcp::{Raw, RawObject, Revision, raw, translate};
+use pleiades_core::limit::load::run_sized;
+use pleiades_mcp::{Raw, RawObject, raw};
 
 /// No call of a plan starts later than this after the first one.
 const STARTS_WITHIN: Duration = Duration::from_secs(300);
@@ -72,6 +75,7 @@ impl ProviderCall<'_> {
             lists: &lists,
             outer,
             fresh: planned.options.fresh,
+            share: self.share(planned.calls.len(), planned.options.full),
             outlet: outlet.as_ref(),
         };
         let concurrency = self.provider.gate.concurrency();
@@ -181,6 +185,8 @@ struct PlanContext<'a> {
     lists: &'a Arc<Catalogue>,
     outer: &'a RawObject,
     fresh: bool,
+    /// Tokens that text and data of one of them may take; `None`: all of it.
+    share: Option<usize>,
     outlet: Option<&'a Outlet>,
 }
 
@@ -239,10 +245,15 @@ impl ProviderCall<'_> {
         let mut notes = ready.notes;
         notes.extend(done.age.map(age_note));
         match done.outcome {
-            Ok(CallOutcome::Result(result, from)) => {
-                let mut result = self.result_of(result, from, notes).await;
-                result.account = done.account;
-                result
+            Ok(CallOutcome::Result(result, revision)) => {
+                let brought = BroughtResult {
+                    reached: parts.reached,
+                    account: done.account,
+                    tool: &call.tool,
+                    result,
+                    revision,
+                };
+                self.result_of(brought, parts, notes).await
             }
             Ok(CallOutcome::Asked(asked)) => self.declined(parts, &call.tool, (again, asked)).await,
             Err(error) => self.part_failed(done.account, error, &call.tool),
@@ -276,39 +287,48 @@ impl ProviderCall<'_> {
         })
     }
 
-    /// A provider's result as it is answered, and as references read it.
-    async fn result_of(&self, mut result: RawObject, from: Revision, notes: Vec<String>) -> PlannedResult {
-        let of = (&**self.provider, "tools/call");
-        self.services
-            .lists
-            .outer_uris(self.request, of, &mut result, None);
-        translate::blocks("tools/call", &mut result, from, self.request.revision());
-        let bytes: usize = result.iter().map(|(_, value)| value.get().len()).sum();
-        let read = move |result: &RawObject, notes: Vec<String>| {
-            let answer = MetaAnswer::of_result(result, notes);
-            let readable = plan_answer::readable(result, &answer);
-            (answer, readable)
-        };
-        let (answer, readable) = if bytes <= LARGE {
-            read(&result, notes)
-        } else {
-            let shared = Arc::new((result, notes));
-            let work = {
-                let shared = Arc::clone(&shared);
-                move || read(&shared.0, shared.1.clone())
-            };
-            let holder = self.request.holder();
-            let workers = &self.services.workers;
-            let done = workers.run((&self.provider.id, &holder), WORKING, work).await;
-            // It ran and has to be told, however busy it is here.
-            done.unwrap_or_else(|| read(&shared.0, shared.1.clone()))
+    /// A provider's result as it is answered, within its share of the tokens, and as references read it.
+    async fn result_of(
+        &self,
+        brought: BroughtResult<'_>,
+        parts: PlanContext<'_>,
+        notes: Vec<String>,
+    ) -> PlannedResult {
+        let account = brought.account.clone();
+        let readable = self.readable(&brought.result).await;
+        let is_ok = MetaAnswer::status_of(&brought.result) == AnswerStatus::Ok;
+        // Without data of its own a result stands in `data` by its text once more.
+        let has_data = brought.result.get("structuredContent").is_some();
+        let budget = parts.share.map(|share| if has_data { share } else { share / 2 });
+        let answer = match is_ok && Self::is_long(&brought.result, budget) {
+            true => {
+                self.cut_answer(brought, WantedPart::default(), budget, notes)
+                    .await
+            }
+            false => {
+                let result = self.translated(brought.result, brought.revision);
+                run_sized(size(&result), || MetaAnswer::of_result(&result, notes))
+            }
         };
         PlannedResult {
             answer,
             readable: Some(Arc::new(readable)),
-            account: None,
+            account,
             sent: true,
         }
+    }
+
+    /// What references read of a result; a large one is taken apart by a worker.
+    async fn readable(&self, result: &RawObject) -> Raw {
+        if size(result) <= LARGE {
+            return plan_answer::readable(result);
+        }
+        let owned = result.clone();
+        let holder = self.request.holder();
+        let workers = &self.services.workers;
+        let work = move || plan_answer::readable(&owned);
+        let done = workers.run((&self.provider.id, &holder), WORKING, work).await;
+        done.unwrap_or_else(|| run_sized(size(result), || plan_answer::readable(result)))
     }
 
     fn part_failed(&self, account: Option<Arc<str>>, error: Error, tool: &Tool) -> PlannedResult {

@@ -82,8 +82,34 @@ impl ProviderCall<'_> {
             let result = self.translated(brought.result, brought.revision);
             return self.answered_whole(account, result, notes).await;
         }
-        let (reached, tool) = (brought.reached, brought.tool);
         let budget = (!wanted.full).then_some(MAX_TOKENS);
+        let answer = self.cut_answer(brought, wanted, budget, notes).await;
+        self.answered(account, answer)
+    }
+
+    /// Tokens that one of so many calls of a plan may take of what all of them may.
+    pub(super) const fn share(&self, calls: usize, full: bool) -> Option<usize> {
+        match full {
+            true => None,
+            false => MAX_TOKENS.checked_div(calls),
+        }
+    }
+
+    /// Whether a result may take more tokens than these.
+    pub(super) fn is_long(result: &RawObject, budget: Option<usize>) -> bool {
+        budget.is_some_and(|budget| may_exceed(size(result), budget))
+    }
+
+    /// What is wanted of a result, as far as the budget (tokens) goes, and a handle for the rest.
+    pub(super) async fn cut_answer(
+        &self,
+        brought: BroughtResult<'_>,
+        wanted: WantedPart,
+        budget: Option<usize>,
+        notes: Vec<String>,
+    ) -> MetaAnswer {
+        let account = brought.account.clone();
+        let (reached, tool) = (brought.reached, brought.tool);
         let stored = self.stored(reached, tool, Arc::new(brought.result), brought.revision);
         let stored = Arc::new(stored);
         let handles = &self.services.results.handles;
@@ -109,14 +135,14 @@ impl ProviderCall<'_> {
                 } else if is_large && answer.page.is_some() {
                     answer.notes.push(too_large());
                 }
-                self.answered(account, answer)
+                answer
             }
             Err(fault) => {
                 if let Some(handle) = &handle {
                     self.keep(handle, &work.stored).await;
                 }
                 let named = handle.as_deref().map(|id| (id, KEEP_FOR.as_secs()));
-                self.answered(account, nothing_selected(&fault, &tool.alias, named))
+                nothing_selected(&fault, &tool.alias, named)
             }
         }
     }
@@ -188,7 +214,7 @@ impl ProviderCall<'_> {
     }
 
     /// A result as this client knows it.
-    fn translated(&self, mut result: RawObject, from: Revision) -> RawObject {
+    pub(super) fn translated(&self, mut result: RawObject, from: Revision) -> RawObject {
         let of = (&**self.provider, "tools/call");
         self.services
             .lists
@@ -257,7 +283,7 @@ impl ProviderCall<'_> {
     }
 }
 
-fn size(result: &RawObject) -> usize {
+pub(super) fn size(result: &RawObject) -> usize {
     result.iter().map(|(_, value)| value.get().len()).sum()
 }
 

@@ -151,3 +151,45 @@ impl Inlet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn calls_of_one_plan_ask_one_after_the_other_and_single_calls_wait_for_nobody() {
+        let (words, _inlet) = mpsc::channel(1);
+        let single = Outlet {
+            words,
+            token: None,
+            turn: None,
+        };
+        assert!(single.turn().await.is_none());
+        let part = single.for_parts();
+        let first = part.turn().await;
+        let mut second = pin!(part.turn());
+        assert!((&mut second).now_or_never().is_none());
+        drop(first);
+        assert!(second.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn progress_and_pauses_of_a_plans_calls_are_not_those_of_the_request() {
+        let (words, mut inlet) = mpsc::channel(4);
+        let outlet = Outlet {
+            words,
+            token: Some(pleiades_mcp::raw::raw(&7)),
+            turn: None,
+        };
+        let part = outlet.for_parts();
+        assert!(outlet.wants_progress() && !part.wants_progress());
+        part.progress(RawObject::new());
+        assert!(inlet.try_recv().is_err());
+        outlet.progress(RawObject::new());
+        assert!(inlet.try_recv().is_ok());
+    }
+}

@@ -120,6 +120,7 @@ fn peer(parts: &Services) -> Peer {
         abilities: ClientCapabilities::NONE,
         capabilities: None,
         session: None,
+        client: None,
         keys: Keys::Headers(HeaderMap::new()),
         trace: None,
         request_id: parts.ids.next(),

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::catalog_file::{self, CatalogFile};
 use super::{exit, ui};
+use pleiades_gateway::catalog::{Catalogue, Provider};
 use pleiades_gateway::facade::answer::{AnswerStatus, MetaAnswer};
-use pleiades_gateway::facade::meta_tool::{self, CallContext};
-use pleiades_gateway::facade::plan::{self, MetaPlan};
+use pleiades_gateway::facade::{meta_tool, plan::MetaPlan};
 use pleiades_mcp::{Raw, RawObject};
 
 /// Nothing is run here, so that no result is kept.
@@ -57,9 +57,9 @@ impl FacadeCall {
     }
 
     fn outcome(self, providers: &CatalogFile) -> RawObject {
-        let plan = self
-            .plan(providers)
-            .unwrap_or_else(|answer| MetaPlan::Answer(*answer));
+        let providers: Vec<(&Provider, &Catalogue)> =
+            providers.values().map(|it| (&*it.provider, &*it.lists)).collect();
+        let plan = meta_tool::plan_offline(&self.called, self.input.as_deref(), &providers);
         let mut line = RawObject::new();
         line.put("id", &self.id);
         match plan {
@@ -100,33 +100,5 @@ impl FacadeCall {
             .map_or_else(|| self.id.to_string(), str::to_owned);
         line.put("outcome", "answer");
         line.set("answer", answer.object(&id));
-    }
-
-    /// What the call means: to the provider of the tool that was called, to one that the call names where
-    /// that is the one tool for all.
-    fn plan(&self, providers: &CatalogFile) -> Result<MetaPlan, Box<MetaAnswer>> {
-        let mut arguments = plan::given(self.input.as_deref())?;
-        let ids: Vec<&str> = providers.keys().map(String::as_str).collect();
-        let having = |name: &str, but: &str| {
-            let others = providers.values().filter(|it| &*it.provider.id != but);
-            meta_tool::having(name, others.map(|it| (&*it.provider, &*it.lists)))
-        };
-        let id = match meta_tool::meta_tool_of(&self.called, &ids) {
-            Some(id) => id.to_owned(),
-            None => meta_tool::take_provider(&mut arguments, &ids, &|name| having(name, ""))?,
-        };
-        let Some(meant) = providers.get(&id) else {
-            return Err(meta_tool::unknown_provider(&id, &ids));
-        };
-        let context = CallContext {
-            called: &self.called,
-            elsewhere: &|name| having(name, &id),
-        };
-        Ok(plan::plan_among(
-            &meant.provider,
-            &meant.lists,
-            &arguments,
-            &context,
-        ))
     }
 }

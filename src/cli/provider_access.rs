@@ -181,6 +181,7 @@ fn ask_own(
         abilities: ClientCapabilities::ALL,
         capabilities: None,
         session: None,
+        client: None,
         keys: Keys::Environment(settings::environment()),
         trace: None,
         request_id: services.ids.next(),

@@ -13,11 +13,12 @@ use tokio_util::task::TaskTracker;
 use super::{Global, exit};
 use crate::app::{App, termination_signal};
 use pleiades_core::error::{Code, Error};
-use pleiades_core::telemetry::View;
 use pleiades_core::telemetry::events::RequestDone;
+use pleiades_core::telemetry::{View, names};
 use pleiades_gateway::catalog::Snapshot;
 use pleiades_gateway::exchange::{
-    Arrived, ConnectCommand, Keys, Outlet, Peer, Record, Reply, Scope, abilities, negotiated, rpc_fault_of,
+    Arrived, ConnectCommand, Keys, Outlet, Peer, Record, Reply, Scope, abilities, client_name, negotiated,
+    rpc_fault_of,
 };
 use pleiades_mcp::{ClientCapabilities, Revision, message};
 
@@ -47,11 +48,14 @@ pub(super) fn run(global: &Global) -> Result<u8, u8> {
     })
 }
 
+/// What `initialize` said: the revision, what the client can do, and its name as metrics know it.
+type SettledClient = (Revision, ClientCapabilities, &'static str);
+
 struct StdioServer {
     app: Arc<crate::app::Services>,
     scope: Scope,
     /// What `initialize` settled; requests of 2026-07-28 speak for themselves.
-    settled: Mutex<Option<(Revision, ClientCapabilities)>>,
+    settled: Mutex<Option<SettledClient>>,
     keys: pleiades_descriptor::Environment,
     /// Whether list changes are sent; once is enough however often a client says that it is ready.
     is_announcing: AtomicBool,
@@ -134,7 +138,8 @@ impl StdioServer {
             self.tasks.spawn(Arc::clone(self).pump(changes));
         }
         if message.id().is_some() && message.method == "initialize" && !peer.revision.is_modern() {
-            *self.settled.lock() = Some((negotiated(&message.params), abilities(&message.params)));
+            let params = &message.params;
+            *self.settled.lock() = Some((negotiated(params), abilities(params), client_name(params)));
         }
         let answer = Arc::clone(self).answer(peer, message, (snapshot, started));
         self.tasks.spawn(answer);
@@ -142,17 +147,19 @@ impl StdioServer {
 
     fn peer(&self, message: &Arrived) -> Result<Peer, Error> {
         let stated = message.capabilities();
-        let (revision, abilities) = if message.version().is_some() {
+        let (revision, abilities, client) = if message.version().is_some() {
             if message.id().is_some() {
                 message.check_meta()?;
             }
             (
                 Revision::V2026_07_28,
                 stated.map(ClientCapabilities::of).unwrap_or_default(),
+                None,
             )
         } else {
-            let unknown = (Revision::V2025_06_18, ClientCapabilities::NONE);
-            self.settled.lock().unwrap_or(unknown)
+            let unknown = (Revision::V2025_06_18, ClientCapabilities::NONE, names::OTHER);
+            let (revision, abilities, client) = self.settled.lock().unwrap_or(unknown);
+            (revision, abilities, Some(client))
         };
         let capabilities = stated.filter(|_| revision.is_modern());
         Ok(Peer {
@@ -161,6 +168,7 @@ impl StdioServer {
             abilities,
             capabilities: capabilities.map(ToOwned::to_owned),
             session: Some(Arc::from("stdio")),
+            client,
             keys: Keys::Environment(Arc::clone(&self.keys)),
             trace: None,
             request_id: self.app.ids.next(),

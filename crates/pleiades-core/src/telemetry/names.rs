@@ -427,13 +427,18 @@ pub const CLIENTS: [&str; 19] = [
 ];
 
 /// How a meta call was malformed.
-pub const REPAIRS: [&str; 9] = [
+pub const REPAIRS: [&str; 14] = [
     "arguments_as_text",
     "arguments_hoisted",
+    "boolean_as_text",
     "envelope",
+    "json_as_text",
     "key_alias",
+    "list_of_one",
     "nested",
+    "null_as_absent",
     "number_as_text",
+    "text_as_number",
     "tool_prefix",
     "unwrapped",
     OTHER,

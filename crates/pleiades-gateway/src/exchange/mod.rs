@@ -57,12 +57,12 @@ pub use request::{
     Arrived, Inlet, Keys, Kind, Names, Outlet, Peer, Record, Scope, Variables, Word, unsupported,
 };
 pub use services::Shown;
-pub use session::{Sessions, abilities, negotiated, unsealed};
+pub use session::{Sessions, abilities, client_name, negotiated, unsealed};
 
 use self::client::{Delivery, Questions};
 use self::reply::{Done, OK};
 use self::request::{Facts, Request};
-use self::session::{BACKLOG, ListKinds, RememberedSessions, RunningRequests, Watch};
+use self::session::{BACKLOG, ListKinds, RememberedSessions, RepeatedCalls, RunningRequests, Watch};
 use self::{account::AccountEventTask, call::Calls, lists::ListReader, services::MethodServices};
 use crate::catalog::{Catalog, Provider, Snapshot};
 use crate::result_store::{AccountScope, ResultStores, SharedResults};
@@ -157,6 +157,7 @@ impl Exchange {
                 calls,
                 workers,
                 results,
+                wrong_calls: RepeatedCalls::default(),
                 shown,
                 closing: closing.clone(),
             },

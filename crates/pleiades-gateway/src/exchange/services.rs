@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::request::{Names, Request};
-use super::session::{Mailboxes, Sessions};
+use super::session::{Mailboxes, RepeatedCalls, Sessions};
 use super::{account::Accounts, call::Calls, client::Questions, lists::ListReader, workers::Workers};
 use crate::catalog::Catalog;
 use crate::result_store::ResultStores;
@@ -36,6 +36,7 @@ pub(crate) struct MethodServices {
     pub(crate) calls: Arc<Calls>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) results: Arc<ResultStores>,
+    pub(crate) wrong_calls: RepeatedCalls,
     pub(crate) shown: Shown,
     pub(crate) closing: CancellationToken,
 }

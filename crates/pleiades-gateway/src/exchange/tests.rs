@@ -125,6 +125,7 @@ impl Sent {
                 abilities,
                 capabilities: None,
                 session: None,
+                client: None,
                 keys: Keys::Headers(HeaderMap::new()),
                 trace: None,
                 request_id: "1".to_owned(),

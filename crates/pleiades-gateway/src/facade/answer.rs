@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer, ser::SerializeSeq};
 use serde_json::{Value, json, value::RawValue};
 
 use super::blocks::{self, SortedBlocks};
+use super::explain;
 use pleiades_core::error::{Code, Error, whole_seconds};
 use pleiades_core::telemetry::names;
 use pleiades_mcp::{Raw, RawObject, Revision, raw};
@@ -275,6 +276,12 @@ impl MetaAnswer {
         let listed = error.data.as_ref().and_then(|data| data.get("accounts"));
         answer.accounts = listed.and_then(Value::as_array).cloned().unwrap_or_default();
         answer
+    }
+
+    /// The answer to a wrong call that was made and answered before: shorter, and with the call to make.
+    #[must_use]
+    pub(crate) fn repeated(self) -> Self {
+        explain::repeated(self)
     }
 
     /// The answer object alone.

@@ -97,7 +97,12 @@ impl PlannedCall {
         let schema = declared(&self.tool);
         let faults = fit(&self.tool, &schema, &mut arguments, !self.writes, &mut repairs);
         if !faults.is_empty() {
-            return Err(Box::new(invalid(&self.tool, &schema, &faults, repairs.notes)));
+            return Err(Box::new(invalid(
+                (&self.tool, &schema),
+                Some(&arguments),
+                &faults,
+                repairs.notes,
+            )));
         }
         let text = RawValue::from_string(text)
             .ok()
@@ -217,7 +222,11 @@ impl PlanReader<'_> {
     fn fault(&mut self, subject: &str, why: &str) {
         let text = format!("{subject}: {why}");
         let brief = text.clone();
-        self.faults.push(ArgumentFault { text, brief });
+        self.faults.push(ArgumentFault {
+            text,
+            brief,
+            pointer: None,
+        });
     }
 
     /// The id of a call, when it is one and no other call has it.
@@ -274,6 +283,7 @@ impl PlanReader<'_> {
             let named = faults.iter().map(|fault| ArgumentFault {
                 text: format!("{subject}: {}", fault.text),
                 brief: format!("{subject}: {}", fault.brief),
+                pointer: None,
             });
             self.faults.extend(named);
             self.signatures.push(signature::line(&tool));
@@ -338,7 +348,11 @@ impl PlanReader<'_> {
             names.join(", ")
         );
         let brief = format!("{subject}: no such operation");
-        self.faults.push(ArgumentFault { text, brief });
+        self.faults.push(ArgumentFault {
+            text,
+            brief,
+            pointer: None,
+        });
     }
 
     /// The references of a call, when all lead to calls that stand before it.

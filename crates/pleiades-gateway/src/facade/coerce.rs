@@ -1,12 +1,12 @@
-//! Values read in the only way their schema allows: `"5"` where only a number may stand is 5.
-//! What is valid as it is, or has two readings, stays (reference: `facade.md` section 2.3).
-
-use std::collections::HashSet;
+//! Values read in the only way their schema allows: `"5"` where only a number may stand is 5. What is
+//! valid as it is, or has two readings, stays.
 
 use serde_json::{Map, Value};
 
+use super::duplicate_keys;
+use super::envelope::printable;
+use super::kinds::{Demand, Demands, Kinds};
 use super::repairs::{Repair, Repairs};
-use super::{duplicate_keys, envelope::printable};
 
 /// Nesting that is looked into.
 const MAX_DEPTH: usize = 32;
@@ -14,93 +14,129 @@ const MAX_DEPTH: usize = 32;
 const MAX_PATH: usize = 128;
 /// Changes that are noted one by one.
 const MAX_NOTES: usize = 16;
+/// Words that stand for nothing in one language or another, and so are no element of a list.
+const NOTHING: [&str; 4] = ["null", "none", "nil", "undefined"];
 
 /// Makes values of the type that the schema demands where that loses nothing; each change is noted. `reads`:
 /// the operation changes nothing, so that null for an optional parameter can only mean its absence.
 pub(super) fn coerce(schema: &Value, arguments: &mut Map<String, Value>, reads: bool, repairs: &mut Repairs) {
     let mut walk = Coercion {
-        root: schema,
+        demands: Demands::of(schema),
         reads,
         repairs,
     };
-    walk.object(schema, arguments, "", 0);
+    walk.object(&Demand::Schema(schema), arguments, "", 0);
 }
 
-struct Coercion<'a> {
-    root: &'a Value,
+struct Coercion<'a, 'r> {
+    demands: Demands<'a>,
     reads: bool,
-    repairs: &'a mut Repairs,
+    repairs: &'r mut Repairs,
 }
 
-impl<'a> Coercion<'a> {
-    fn object(&mut self, schema: &'a Value, object: &mut Map<String, Value>, path: &str, depth: usize) {
-        let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
-            return;
-        };
+impl<'a> Coercion<'a, '_> {
+    fn object(&mut self, demand: &Demand<'a>, object: &mut Map<String, Value>, path: &str, depth: usize) {
         if self.reads {
-            self.drop_nulls(schema, properties, object, path);
+            self.drop_nulls(demand, object, path);
         }
         for (name, value) in object.iter_mut() {
-            if let Some(property) = properties.get(name) {
-                self.value(property, value, &below(path, name), depth + 1);
-            }
+            let member = self.demands.member(demand, name);
+            self.value(&member, value, &below(path, name), depth + 1);
         }
     }
 
-    fn drop_nulls(
-        &mut self,
-        schema: &'a Value,
-        properties: &'a Map<String, Value>,
-        object: &mut Map<String, Value>,
-        path: &str,
-    ) {
-        let required = schema.get("required").and_then(Value::as_array);
-        let required: HashSet<&str> = required.into_iter().flatten().filter_map(Value::as_str).collect();
-        let absent: Vec<String> = object
+    fn drop_nulls(&mut self, demand: &Demand<'a>, object: &mut Map<String, Value>, path: &str) {
+        if !object.values().any(Value::is_null) {
+            return;
+        }
+        let required = self.demands.required(demand);
+        let nulls: Vec<String> = object
             .iter()
             .filter(|(name, value)| value.is_null() && !required.contains(name.as_str()))
-            .filter(|(name, value)| {
-                properties
-                    .get(*name)
-                    .is_some_and(|one| !admits(&kinds(self.resolved(one)), value))
-            })
             .map(|(name, _)| name.clone())
             .collect();
-        for name in absent {
+        for name in nulls {
+            let member = self.demands.member(demand, &name);
+            if self.demands.kinds(&member).admits(&Value::Null) {
+                continue;
+            }
             object.shift_remove(&name);
             self.note(
-                Repair::Other,
+                Repair::NullAsAbsent,
                 &below(path, &name),
                 "was null and was read as absent",
             );
         }
     }
 
-    fn value(&mut self, schema: &'a Value, value: &mut Value, path: &str, depth: usize) {
+    fn value(&mut self, demand: &Demand<'a>, value: &mut Value, path: &str, depth: usize) {
         if depth > MAX_DEPTH {
             return;
         }
-        let schema = self.resolved(schema);
-        let kinds = kinds(schema);
-        if !admits(&kinds, value)
-            && let Some(read) = only_reading(schema, &kinds, value)
+        let kinds = self.demands.kinds(demand);
+        if !kinds.admits(value)
+            && let Some((kind, read)) = self.only_reading(demand, kinds, value)
         {
-            let kind = match (&*value, &read) {
-                (Value::String(_), Value::Number(_)) => Repair::NumberAsText,
-                _ => Repair::Other,
-            };
-            self.note(kind, path, &format!("was read as {}", kind_of(&read)));
+            self.note(kind, path, &format!("was read as {}", name_of(&read)));
             *value = read;
         }
         match value {
-            Value::Object(object) => self.object(schema, object, path, depth),
+            Value::Object(object) => self.object(demand, object, path, depth),
             Value::Array(items) => {
-                let Some(schema) = schema.get("items") else { return };
                 for (at, item) in items.iter_mut().enumerate() {
-                    self.value(schema, item, &below(path, &at.to_string()), depth + 1);
+                    let demand = self.demands.item(demand, at);
+                    self.value(&demand, item, &below(path, &at.to_string()), depth + 1);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The one value of the right type that a value of a wrong one can stand for.
+    fn only_reading(&mut self, demand: &Demand<'a>, kinds: Kinds, value: &Value) -> Option<(Repair, Value)> {
+        let mut readings: Vec<(Repair, Value)> = match value {
+            Value::String(text) => readings(kinds, text),
+            // A whole number has one text; a decimal has several, a boolean is no text at all.
+            Value::Number(number) if kinds.has(Kinds::STRING) && !number.is_f64() => {
+                vec![(Repair::TextAsNumber, number.to_string().into())]
+            }
+            _ => Vec::new(),
+        };
+        readings.retain(|(_, reading)| self.is_whole(demand, reading));
+        let is_list = readings.iter().any(|(_, reading)| reading.is_array());
+        if kinds.has(Kinds::ARRAY)
+            && !is_list
+            && let Some(item) = self.only_item(demand, value)
+        {
+            readings.push((Repair::ListOfOne, Value::Array(vec![item])));
+        }
+        readings.pop().filter(|_| readings.is_empty())
+    }
+
+    /// Whether a list that a text holds is no text that is an element itself: `[1]` may be either where texts
+    /// are wanted.
+    fn is_whole(&mut self, demand: &Demand<'a>, reading: &Value) -> bool {
+        let Value::Array(items) = reading else {
+            return true;
+        };
+        let item = self.demands.item(demand, 0);
+        let kinds = self.demands.kinds(&item);
+        !kinds.has(Kinds::STRING) || items.iter().all(|item| kinds.admits(item))
+    }
+
+    /// What a value is as the only element of a list that it should have been.
+    fn only_item(&mut self, demand: &Demand<'a>, value: &Value) -> Option<Value> {
+        let item = self.demands.item(demand, 0);
+        let kinds = self.demands.kinds(&item);
+        match value {
+            Value::Null | Value::Array(_) => None,
+            // A text with blanks or commas may be several.
+            Value::String(text) if kinds.has(Kinds::STRING) => is_word(text).then(|| value.clone()),
+            Value::String(text) => {
+                let mut items = readings(kinds, text);
+                items.pop().filter(|_| items.is_empty()).map(|(_, item)| item)
+            }
+            value => kinds.admits(value).then(|| value.clone()),
         }
     }
 
@@ -110,17 +146,6 @@ impl<'a> Coercion<'a> {
             MAX_NOTES => self.repairs.note(kind, "more values were read so"),
             _ => self.repairs.count(kind),
         }
-    }
-
-    /// A schema, or the one in the same document that it refers to.
-    fn resolved(&self, schema: &'a Value) -> &'a Value {
-        let target = schema
-            .get("$ref")
-            .and_then(Value::as_str)
-            .and_then(|target| target.strip_prefix('#'));
-        target
-            .and_then(|pointer| self.root.pointer(pointer))
-            .unwrap_or(schema)
     }
 }
 
@@ -133,30 +158,7 @@ fn below(path: &str, name: &str) -> String {
     }
 }
 
-/// The types a schema admits; empty when it does not say so in plain words.
-fn kinds(schema: &Value) -> Vec<&str> {
-    match schema.get("type") {
-        Some(Value::String(kind)) => vec![kind],
-        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
-        _ => {
-            let union = schema.get("anyOf").or_else(|| schema.get("oneOf"));
-            let branches = union.and_then(Value::as_array).into_iter().flatten();
-            let named: Option<Vec<&str>> = branches.map(|branch| branch.get("type")?.as_str()).collect();
-            named.unwrap_or_default()
-        }
-    }
-}
-
-/// Whether a value is of one of the types; of any, when none are named.
-fn admits(kinds: &[&str], value: &Value) -> bool {
-    let fits = |kind: &&str| match *kind {
-        "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
-        kind => kind == kind_of(value),
-    };
-    kinds.is_empty() || kinds.iter().any(fits)
-}
-
-const fn kind_of(value: &Value) -> &'static str {
+const fn name_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
@@ -167,64 +169,53 @@ const fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-fn only_reading(schema: &Value, kinds: &[&str], value: &Value) -> Option<Value> {
-    match value {
-        Value::String(text) => {
-            let mut readings: Vec<Value> = Vec::new();
-            for reading in kinds.iter().filter_map(|kind| read(schema, kind, text)) {
-                if !readings.contains(&reading) {
-                    readings.push(reading);
-                }
-            }
-            readings.pop().filter(|_| readings.is_empty())
-        }
-        // An integer has one text; a decimal has several, a boolean is no text at all.
-        Value::Number(number) if kinds.contains(&"string") && !number.is_f64() => {
-            Some(number.to_string().into())
-        }
+/// The values of these kinds that a text is the text of.
+fn readings(kinds: Kinds, text: &str) -> Vec<(Repair, Value)> {
+    let mut readings = Vec::new();
+    if kinds.has(Kinds::BOOLEAN)
+        && let Some(read) = boolean(text)
+    {
+        readings.push((Repair::BooleanAsText, read.into()));
+    }
+    if kinds.has(Kinds::INTEGER)
+        && let Some(read) = number(text).filter(|read| kinds.has(Kinds::FRACTION) || !read.is_f64())
+    {
+        readings.push((Repair::NumberAsText, read));
+    }
+    let is_json = |kind, open| kinds.has(kind) && text.trim_start().starts_with(open);
+    if is_json(Kinds::OBJECT, '{') || is_json(Kinds::ARRAY, '[') {
+        let read = duplicate_keys::parse(text).ok();
+        readings.extend(read.map(|read| (Repair::JsonAsText, read)));
+    }
+    readings
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "true" | "True" | "TRUE" => Some(true),
+        "false" | "False" | "FALSE" => Some(false),
         _ => None,
     }
 }
 
-fn read(schema: &Value, kind: &str, text: &str) -> Option<Value> {
-    match kind {
-        "boolean" => match text {
-            "true" | "True" | "TRUE" => Some(true.into()),
-            "false" | "False" | "FALSE" => Some(false.into()),
-            _ => None,
-        },
-        "integer" => text
-            .parse::<i64>()
-            .ok()
-            .filter(|number| number.to_string() == text)
-            .map(Value::from),
-        "number" => number(text),
-        "object" => duplicate_keys::parse(text).ok().filter(Value::is_object),
-        "array" => duplicate_keys::parse(text)
-            .ok()
-            .filter(Value::is_array)
-            .or_else(|| single(schema, text)),
-        _ => None,
-    }
-}
-
-/// A number that a double holds with every digit of its text.
+/// A number that is held with every digit of its text.
 fn number(text: &str) -> Option<Value> {
     const EXACT_DIGITS: usize = 15;
+    if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) {
+        return None;
+    }
+    let value: Value = serde_json::from_str(text).ok().filter(Value::is_number)?;
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
-    let value: Value = serde_json::from_str(text).ok()?;
-    let exact = value.is_i64() || value.is_u64() || (value.is_number() && digits <= EXACT_DIGITS);
-    (exact && !text.starts_with(char::is_whitespace) && !text.ends_with(char::is_whitespace)).then_some(value)
+    (value.is_i64() || value.is_u64() || digits <= EXACT_DIGITS).then_some(value)
 }
 
-/// A bare word where a list of texts is wanted can only be its single element.
-fn single(schema: &Value, word: &str) -> Option<Value> {
-    let texts = schema.get("items").is_none_or(|items| kinds(items) == ["string"]);
-    let bare = !word.is_empty()
-        && word
-            .chars()
-            .all(|char| char.is_alphanumeric() || matches!(char, '_' | '-' | '.' | '@' | '/' | ':' | '#'));
-    (texts && bare).then(|| Value::Array(vec![word.into()]))
+/// A bare word, which where a list of texts is wanted can only be its single element.
+fn is_word(text: &str) -> bool {
+    let is_part =
+        |char: char| char.is_alphanumeric() || matches!(char, '_' | '-' | '.' | '@' | '/' | ':' | '#');
+    !text.is_empty()
+        && text.chars().all(is_part)
+        && !NOTHING.iter().any(|nothing| text.eq_ignore_ascii_case(nothing))
 }
 
 #[cfg(test)]
@@ -250,6 +241,7 @@ mod tests {
             ("boolean", "True", json!(true)),
             ("array", "[1]", json!([1])),
             ("array", "word", json!(["word"])),
+            ("integer", "18446744073709551615", json!(u64::MAX)),
             ("object", "{\"a\":1}", json!({ "a": 1 })),
         ] {
             assert_eq!(
@@ -275,6 +267,11 @@ mod tests {
             ("string", json!({ "a": 1 })),
             ("string", json!(true)),
             ("array", json!("a, b")),
+            ("array", json!("None")),
+            ("array", Value::Null),
+            ("integer", json!("5.5")),
+            ("integer", json!([5])),
+            ("object", json!([{ "a": 1 }])),
         ] {
             assert_eq!(
                 coerced(&json!({ "type": kind }), value.clone(), false),
@@ -309,6 +306,78 @@ mod tests {
         let mut arguments = Map::from_iter([("v".to_owned(), json!("7"))]);
         coerce(&schema, &mut arguments, false, &mut Repairs::default());
         assert_eq!(arguments.get("v"), Some(&json!(7)));
+    }
+
+    #[test]
+    fn one_value_where_a_list_of_such_is_wanted_is_its_only_element() {
+        let of = |kind: &str| json!({ "type": "array", "items": { "type": kind } });
+        for (kind, value, read) in [
+            ("integer", json!(5), json!([5])),
+            ("integer", json!("5"), json!([5])),
+            ("boolean", json!("true"), json!([true])),
+            ("object", json!({ "a": 1 }), json!([{ "a": 1 }])),
+            ("object", json!("{\"a\":1}"), json!([{ "a": 1 }])),
+            ("string", json!("true"), json!(["true"])),
+        ] {
+            assert_eq!(
+                coerced(&of(kind), value.clone(), false),
+                (read, 1),
+                "{kind} {value}"
+            );
+        }
+        for (kind, value) in [
+            ("integer", json!("5,6")),
+            ("integer", json!("word")),
+            ("string", json!(5)),
+            ("string", json!(true)),
+            ("string", json!("a b")),
+            ("string", json!("[1]")),
+            ("object", json!("{a}")),
+        ] {
+            assert_eq!(coerced(&of(kind), value.clone(), false), (value, 0), "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_valid_in_any_branch_stays_and_what_no_branch_admits_is_read() {
+        let with = |schema: Value, value: Value| {
+            let mut arguments = Map::from_iter([("v".to_owned(), value)]);
+            coerce(&schema, &mut arguments, false, &mut Repairs::default());
+            arguments.remove("v").unwrap_or_default()
+        };
+        let number = json!({ "properties": { "v": { "type": "integer" } } });
+        let text = json!({ "properties": { "v": { "type": "string" } } });
+        let other = json!({ "properties": { "w": {} } });
+        for (schema, read) in [
+            (json!({ "anyOf": [number, text] }), json!("5")),
+            (json!({ "anyOf": [number, other] }), json!("5")),
+            (json!({ "oneOf": [number, number] }), json!(5)),
+            (json!({ "allOf": [number, other] }), json!(5)),
+            (json!({ "$ref": "#/$defs/n", "$defs": { "n": number } }), json!(5)),
+            (json!({ "additionalProperties": { "type": "integer" } }), json!(5)),
+            (json!({ "properties": { "v": { "enum": [1, 5] } } }), json!(5)),
+            (
+                json!({ "properties": { "v": { "enum": ["1", "5"] } } }),
+                json!("5"),
+            ),
+            (
+                json!({ "patternProperties": { "^v$": { "type": "integer" } } }),
+                json!("5"),
+            ),
+        ] {
+            assert_eq!(with(schema.clone(), json!("5")), read, "{schema}");
+        }
+    }
+
+    #[test]
+    fn a_schema_that_branches_without_end_is_left_alone() {
+        let mut schema = json!({ "properties": { "v": { "type": "integer" } } });
+        for _ in 0..30 {
+            schema = json!({ "anyOf": [schema.clone(), { "$ref": "#" }] });
+        }
+        let mut arguments = Map::from_iter([("v".to_owned(), json!("5"))]);
+        coerce(&schema, &mut arguments, false, &mut Repairs::default());
+        assert_eq!(arguments.get("v"), Some(&json!("5")));
     }
 
     #[test]

@@ -19,7 +19,7 @@ type Object = Map<String, Value>;
 /// Envelopes within envelopes, and texts within texts, that are unwrapped.
 const MAX_NESTED: usize = 2;
 /// The meta tool's own parameters; every other key beside them belongs to the operation.
-const OWN: [&str; 5] = ["tool", "arguments", "prompt", "accountId", "options"];
+pub(super) const OWN: [&str; 5] = ["tool", "arguments", "prompt", "accountId", "options"];
 const TOOL_WORDS: [&str; 4] = ["tool", "tool_name", "toolName", "name"];
 /// Words that are common parameters too: read as the operation's name only where they hold one.
 const ALSO_TOOL_WORDS: [&str; 6] = [
@@ -78,7 +78,8 @@ pub(super) enum NamedTool {
 #[derive(Debug)]
 pub(super) struct MetaCall {
     pub(super) named: NamedTool,
-    /// Its arguments; `None` when there was nothing that could be meant as some.
+    /// Its arguments; `None` when there was nothing that could be meant as some. Of an unknown operation
+    /// those that stand in `arguments`.
     pub(super) arguments: Option<Object>,
     /// The goal in words.
     pub(super) prompt: Option<String>,
@@ -113,9 +114,10 @@ pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, 
         if let (NamedTool::Nothing, Some(why)) = (&named, unnameable(&outer)) {
             return Err(why.into());
         }
+        let given = outer.get("arguments").and_then(one_object);
         return Ok(MetaCall {
+            arguments: given.filter(|_| matches!(named, NamedTool::Unknown(_))),
             named,
-            arguments: None,
             prompt,
             options,
             repairs,
@@ -284,6 +286,20 @@ impl ToolIndex<'_> {
         goal || inner.contains_key("tool") || self.named(inner).1.is_some()
     }
 
+    /// Whether an object is a call, or one stands in it.
+    fn holds_call(self, inner: &Object) -> bool {
+        let in_it = || {
+            CALL_WORDS
+                .iter()
+                .chain(&ARGUMENT_WORDS)
+                .find_map(|word| inner.get(*word))
+        };
+        self.is_call(inner)
+            || in_it()
+                .and_then(one_object)
+                .is_some_and(|inner| self.is_call(&inner))
+    }
+
     /// The call inside a call, if there is one, with all that stands beside it.
     fn inner(self, outer: &Object) -> Result<Option<Object>, String> {
         let (named, word) = self.named(outer);
@@ -311,7 +327,7 @@ impl ToolIndex<'_> {
         let mut keys = words.chain(only.map(String::as_str));
         keys.find_map(|key| {
             let inner = one_object(outer.get(key)?)?;
-            self.is_call(&inner).then(|| (key.to_owned(), inner))
+            self.holds_call(&inner).then(|| (key.to_owned(), inner))
         })
     }
 
@@ -595,6 +611,12 @@ fn drop_own_name(
             continue;
         };
         if index.means(name, tool) || (word != "name" && matches!(index.find(name), NameMatch::Own)) {
+            let is_either = |it: &&str| names.contains(*it) && all.get(*it).and_then(one_object).is_some();
+            if let Some(either) = ARGUMENT_WORDS.into_iter().find(is_either) {
+                return Err(format!(
+                    "`{either}` in `arguments` may be a parameter or all arguments once more: leave `{word}` out there"
+                ));
+            }
             let note = format!("the operation's name stood in `arguments.{word}`");
             repairs.note(Repair::Envelope, note);
             all.shift_remove(word);

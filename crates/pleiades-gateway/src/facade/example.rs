@@ -22,7 +22,7 @@ const MAX_BYTES: usize = 4 * 1024;
 /// Longest pattern that is followed (bytes), and its nesting.
 const MAX_PATTERN: usize = 1_024;
 const MAX_NESTED: u32 = 32;
-const NO_TEXT: &str = "…";
+pub(super) const NO_TEXT: &str = "…";
 /// A text of each format.
 const FORMATS: [(&str, &str); 16] = [
     ("date-time", "2026-01-31T12:00:00Z"),
@@ -58,8 +58,13 @@ pub(super) fn example(schema: &Value, checks: Option<&ArgumentValidator>) -> Opt
         };
         maker.value(schema, 0).or_else(|| Some(Value::Object(Map::new())))
     })
-    .filter(|example| example.is_object() && example.to_string().len() <= MAX_BYTES)
+    .filter(|example| example.is_object() && is_short(example))
     .find(|example| checks.is_none_or(|checks| checks.fits(example, Effort::AMPLE) == Some(true)))
+}
+
+/// Whether an example is not longer than one that teaches something.
+pub(super) fn is_short(example: &Value) -> bool {
+    example.to_string().len() <= MAX_BYTES
 }
 
 struct Maker<'a> {

@@ -3,7 +3,8 @@
 use jsonschema::{ValidationError, error::ValidationErrorKind};
 use serde_json::{Map, Value};
 
-use super::{envelope::printable, name, shape::SchemaDocument};
+use super::envelope::{OWN, printable};
+use super::{name, shape::SchemaDocument};
 use crate::catalog::{Effort, Tool};
 use pleiades_core::text::{clipped, one_line};
 
@@ -35,6 +36,8 @@ pub(super) struct ArgumentFault {
     pub(super) text: String,
     /// For the log: the place and what is expected there, no value.
     pub(super) brief: String,
+    /// The place, as a JSON pointer, where an example shows what may stand there.
+    pub(super) pointer: Option<String>,
 }
 
 /// Where arguments do not fit an operation; empty when they do, and when that takes too much to find
@@ -119,7 +122,10 @@ fn lines(shape: SchemaDocument<'_>, error: &ValidationError<'_>) -> Vec<Argument
                 .and_then(|schema| shape.member(schema, property.as_str()?))
                 .map_or_else(String::new, |schema| expectation(shape, schema));
             let text = format!("{location}.{name}: missing{expected}");
-            vec![fault(text, &format!("{location}.{name}: missing"))]
+            let mut fault = fault(text, &format!("{location}.{name}: missing"));
+            let name = property.as_str().unwrap_or_default();
+            fault.pointer = Some(format!("{path}/{}", name.replace('~', "~0").replace('/', "~1")));
+            vec![fault]
         }
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => unexpected
@@ -142,14 +148,20 @@ fn lines(shape: SchemaDocument<'_>, error: &ValidationError<'_>) -> Vec<Argument
             let expected = here.map_or_else(String::new, |schema| expectation(shape, schema));
             let why = clipped(&error.masked_with("it").to_string(), MAX_SHOWN);
             let text = format!("{location}: got {}{expected}: {why}", shown(error.instance()));
-            vec![fault(text, &format!("{location}: does not fit{expected}"))]
+            let mut fault = fault(text, &format!("{location}: does not fit{expected}"));
+            fault.pointer = Some(path);
+            vec![fault]
         }
     }
 }
 
 fn fault(text: String, brief: &str) -> ArgumentFault {
     let brief = one_line(brief, MAX_SHOWN);
-    ArgumentFault { text, brief }
+    ArgumentFault {
+        text,
+        brief,
+        pointer: None,
+    }
 }
 
 /// A JSON pointer as a path from `arguments`.
@@ -173,8 +185,10 @@ fn location_of(path: &str) -> String {
 fn unknown(location: &str, name: &str, (shape, schema): (SchemaDocument<'_>, Option<&Value>)) -> String {
     let members = schema.map(|schema| shape.members(schema)).unwrap_or_default();
     let near = name::closest(name, members.iter().map(|(name, _)| *name));
+    let is_own = location == "arguments" && OWN.contains(&name);
     let name = printable(name);
     match near {
+        _ if is_own => format!("{location}.{name}: it belongs beside `tool`, not into `arguments`"),
         Some(near) => format!(
             "{location}.{name}: no such parameter, did you mean `{}`",
             printable(near)

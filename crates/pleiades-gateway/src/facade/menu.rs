@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::answer::{AnswerStatus, MetaAnswer};
 use super::envelope::printable;
-use super::shape::{MAX_SCHEMA, declared};
+use super::shape::MAX_SCHEMA;
 use super::{explain, name, signature};
 use crate::catalog::{Catalogue, Provider, Tool};
 use pleiades_core::telemetry::names::OTHER;
@@ -204,7 +204,7 @@ impl<'a> Menu<'a> {
 
     /// The call to make, with what the best operation needs.
     fn next(&self, best: &MenuEntry<'_>) -> Value {
-        let (mut next, _) = explain::next(best.tool, &declared(best.tool));
+        let mut next = explain::instead(best.tool, None);
         if let (None, Some(call)) = (self.only, next.as_object_mut()) {
             call.shift_insert(0, "provider".to_owned(), json!(&*best.provider.id));
         }
@@ -317,11 +317,10 @@ fn whole_schema(tool: &Tool) -> Option<String> {
     Some(schema.to_string()).filter(|text| tokens::estimate(text) <= WHOLE_SCHEMA)
 }
 
-/// The answer to a call of an operation that does not exist.
+/// The answer to a call of an operation that does not exist. `given`: the arguments that came with it.
 pub(super) fn unknown(
-    provider: &Provider,
-    catalogue: &Catalogue,
-    name: &str,
+    (provider, catalogue): (&Provider, &Catalogue),
+    (name, given): (&str, Option<&Map<String, Value>>),
     elsewhere: &[Arc<str>],
 ) -> MetaAnswer {
     let near = nearest(provider, catalogue, name);
@@ -343,7 +342,13 @@ pub(super) fn unknown(
         text.push_str(" The nearest are:\n");
         text.push_str(&lines.join("\n"));
     }
+    let next = near.first().filter(|_| elsewhere.is_empty());
+    let next = next.map(|nearest| raw::raw(&explain::instead(nearest, given)));
+    if let Some(next) = &next {
+        text.push_str(&format!("\nFor example: {}", next.get()));
+    }
     let mut answer = MetaAnswer::new(AnswerStatus::UnknownTool, text);
+    answer.next = next;
     answer.data = Some(raw::raw(&json!({ "code": answer.outcome(), "nearest": names })));
     answer.tool = Some(OTHER.into());
     answer.cause = Some("the provider has no operation of this name".to_owned());

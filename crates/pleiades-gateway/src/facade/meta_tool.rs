@@ -2,11 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use serde_json::json;
+use serde_json::{json, value::RawValue};
 
 use super::answer::{AnswerStatus, MetaAnswer};
 use super::envelope::{self, printable};
 use super::name::{self, NameMatch};
+use super::plan::{self, MetaPlan};
 use crate::catalog::{Catalogue, Provider};
 use pleiades_mcp::{RawObject, raw};
 
@@ -31,12 +32,48 @@ impl fmt::Debug for CallContext<'_> {
 }
 
 /// The provider whose meta tool this is, of these; hosts put names of their own before it.
-#[must_use]
-pub fn meta_tool_of<'a>(called: &str, ids: &[&'a str]) -> Option<&'a str> {
+fn meta_tool_of<'a>(called: &str, ids: &[&'a str]) -> Option<&'a str> {
     let own = name::without_host(called).strip_prefix("use_")?;
     let writes = own.strip_suffix("_write");
     let find = |own: &str| ids.iter().find(|id| **id == own).copied();
     find(own).or_else(|| find(writes?))
+}
+
+/// What a call of a meta tool means where these are all providers, and each is reached.
+#[must_use]
+pub fn plan_offline(
+    called: &str,
+    input: Option<&RawValue>,
+    providers: &[(&Provider, &Catalogue)],
+) -> MetaPlan {
+    planned(called, input, providers).unwrap_or_else(|answer| MetaPlan::Answer(*answer))
+}
+
+fn planned(
+    called: &str,
+    input: Option<&RawValue>,
+    providers: &[(&Provider, &Catalogue)],
+) -> Result<MetaPlan, Box<MetaAnswer>> {
+    let mut arguments = plan::given(input)?;
+    let ids: Vec<&str> = providers.iter().map(|(provider, _)| &*provider.id).collect();
+    let elsewhere = |name: &str, but: &str| {
+        let others = providers.iter().filter(|(provider, _)| *provider.id != *but);
+        having(name, others.copied())
+    };
+    let id = match meta_tool_of(called, &ids) {
+        Some(id) => id.to_owned(),
+        None => take_provider(&mut arguments, &ids, &|name| elsewhere(name, ""))?,
+    };
+    plan::account_of(&arguments)?;
+    let meant = providers.iter().find(|(provider, _)| *provider.id == *id);
+    let Some((provider, lists)) = meant else {
+        return Err(unknown_provider(&id, &ids));
+    };
+    let context = CallContext {
+        called,
+        elsewhere: &|name| elsewhere(name, &id),
+    };
+    Ok(plan::plan_among(provider, lists, &arguments, &context))
 }
 
 /// Which of these providers have an operation that such a name means.
@@ -100,8 +137,7 @@ fn before<'a>(tool: &str, ids: &[&'a str]) -> Option<&'a str> {
 }
 
 /// The answer to a call of a provider that does not exist.
-#[must_use]
-pub fn unknown_provider(id: &str, ids: &[&str]) -> Box<MetaAnswer> {
+fn unknown_provider(id: &str, ids: &[&str]) -> Box<MetaAnswer> {
     let listed = listed(ids);
     let id = printable(id);
     unreadable(&format!("there is no provider `{id}`; they are {listed}"))

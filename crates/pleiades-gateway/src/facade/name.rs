@@ -71,11 +71,9 @@ fn spelled<'a>(name: &str, id: &str, catalogue: &'a Catalogue) -> Option<&'a Arc
         return None;
     }
     let wanted = words(name);
-    let own = words(id);
-    let shorter = wanted
-        .strip_prefix(["use".to_owned()].as_slice())
-        .and_then(|rest| rest.strip_prefix(own.as_slice()))
-        .or_else(|| wanted.strip_prefix(own.as_slice()))
+    let own = words(id).concat();
+    let shorter = after(&wanted, &format!("use{own}"))
+        .or_else(|| after(&wanted, &own))
         .filter(|rest| !rest.is_empty());
     let names: Vec<(Vec<String>, &Arc<Tool>)> = catalogue
         .tools
@@ -99,6 +97,19 @@ fn spelled<'a>(name: &str, id: &str, catalogue: &'a Catalogue) -> Option<&'a Arc
     .flatten()
     .filter(|letters| !letters.is_empty())
     .find_map(only)
+}
+
+/// What stands behind those of the words that are these letters together: `GitHub.issueRead` begins with
+/// `github` as well.
+fn after<'a>(words: &'a [String], letters: &str) -> Option<&'a [String]> {
+    let mut left = letters;
+    for (at, word) in words.iter().enumerate() {
+        if left.is_empty() {
+            return words.get(at..);
+        }
+        left = left.strip_prefix(word.as_str())?;
+    }
+    left.is_empty().then_some(&[])
 }
 
 /// Whether these words, one behind the other, are these letters.

@@ -381,6 +381,7 @@ fn no_object() -> ArgumentFault {
     ArgumentFault {
         brief: "options: no object".to_owned(),
         text,
+        pointer: None,
     }
 }
 
@@ -394,7 +395,11 @@ fn unknown(name: &str) -> ArgumentFault {
         None => format!("options.{name}: no such option; arguments of the operation belong in `arguments`"),
     };
     let brief = format!("options.{name}: no such option");
-    ArgumentFault { text, brief }
+    ArgumentFault {
+        text,
+        brief,
+        pointer: None,
+    }
 }
 
 /// The letters of a short name in order: two letters exchanged are two changes of a word of four.
@@ -410,6 +415,7 @@ fn fault(name: &str, why: &str) -> ArgumentFault {
     ArgumentFault {
         brief: text.clone(),
         text,
+        pointer: None,
     }
 }
 

@@ -19,7 +19,7 @@ use super::meta_tool::CallContext;
 use super::options::{self, CallOptions, ResultRequest};
 use super::repairs::{Repair, Repairs};
 use super::shape::declared;
-use super::{coerce, name};
+use super::{coerce, exact, name};
 use crate::catalog::{Catalogue, Effort, Provider, Tool};
 use pleiades_mcp::{Raw, RawObject, raw};
 
@@ -273,23 +273,44 @@ fn lenient_path(
             return MetaPlan::Answer(menu.answer());
         }
         NamedTool::Unknown(name) => {
-            return MetaPlan::Answer(unknown(provider, catalogue, &name, &(context.elsewhere)(&name)));
+            return MetaPlan::Answer(unknown(
+                (provider, catalogue),
+                (&name, call.arguments.as_ref()),
+                &(context.elsewhere)(&name),
+            ));
         }
         NamedTool::Operation(tool) => tool,
     };
-    let Some(mut arguments) = call.arguments else {
-        return MetaPlan::Answer(schema(&tool, repairs.notes));
-    };
+    match call.arguments {
+        Some(arguments) => fitted((provider, tool), given, arguments, (options, repairs)),
+        None => MetaPlan::Answer(schema(&tool, repairs.notes)),
+    }
+}
+
+/// A call of one operation with arguments that were taken from what was given: made to fit, or answered.
+fn fitted(
+    (provider, tool): (&Provider, Arc<Tool>),
+    given: &RawObject,
+    mut arguments: Map<String, Value>,
+    (options, mut repairs): (CallOptions, Repairs),
+) -> MetaPlan {
     let declared = declared(&tool);
     let faulty = |arguments: &Map<String, Value>| faults::faults(&tool, &declared, arguments);
     if !faulty(&arguments).is_empty() {
         coerce::coerce(&declared, &mut arguments, provider.is_read(&tool), &mut repairs);
         let faults = faulty(&arguments);
         if !faults.is_empty() {
-            return MetaPlan::Answer(invalid(&tool, &declared, &faults, repairs.notes));
+            let given = Some(&arguments);
+            return MetaPlan::Answer(invalid((&tool, &declared), given, &faults, repairs.notes));
         }
     }
-    let arguments = raw::raw(&arguments);
+    let arguments = match exact::written(given, &arguments) {
+        Ok(arguments) => arguments,
+        Err(why) => {
+            let tool = Some(tool);
+            return MetaPlan::Answer(unread(&Unreadable { why, tool }));
+        }
+    };
     if options.dry_run {
         return MetaPlan::Answer(dry_run::single(provider, &tool, &arguments, repairs.notes));
     }
@@ -339,8 +360,9 @@ fn unread(unreadable: &Unreadable) -> MetaAnswer {
             let fault = ArgumentFault {
                 text: unreadable.why.clone(),
                 brief: UNREAD.to_owned(),
+                pointer: None,
             };
-            invalid(tool, &schema, &[fault], Vec::new())
+            invalid((tool, &schema), None, &[fault], Vec::new())
         }
         None => {
             let text = format!("Nothing was run: {}.", unreadable.why);
@@ -351,5 +373,7 @@ fn unread(unreadable: &Unreadable) -> MetaAnswer {
     }
 }
 
+#[cfg(test)]
+mod any_call;
 #[cfg(test)]
 mod tests;

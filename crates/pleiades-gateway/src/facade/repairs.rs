@@ -7,19 +7,29 @@ pub enum Repair {
     ArgumentsAsText,
     /// Arguments stood beside `tool`.
     ArgumentsHoisted,
+    /// A boolean was text.
+    BooleanAsText,
     /// The operation's name stood in its arguments.
     Envelope,
+    /// A list or an object within the arguments was JSON text.
+    JsonAsText,
     /// `tool` or `arguments` was called otherwise.
     KeyAlias,
+    /// One value stood where a list of such is wanted.
+    ListOfOne,
     /// The call was wrapped in another one.
     Nested,
+    /// An optional argument of an operation that only reads was null.
+    NullAsAbsent,
     /// A number was text.
     NumberAsText,
+    /// A text was a whole number.
+    TextAsNumber,
     /// The operation's name was spelled otherwise.
     ToolPrefix,
     /// `arguments` was a list of one object.
     Unwrapped,
-    /// A value was read in the one way that its schema allows.
+    /// `options` was malformed, or part of it stood beside it.
     Other,
 }
 
@@ -30,10 +40,15 @@ impl Repair {
         match self {
             Self::ArgumentsAsText => "arguments_as_text",
             Self::ArgumentsHoisted => "arguments_hoisted",
+            Self::BooleanAsText => "boolean_as_text",
             Self::Envelope => "envelope",
+            Self::JsonAsText => "json_as_text",
             Self::KeyAlias => "key_alias",
+            Self::ListOfOne => "list_of_one",
             Self::Nested => "nested",
+            Self::NullAsAbsent => "null_as_absent",
             Self::NumberAsText => "number_as_text",
+            Self::TextAsNumber => "text_as_number",
             Self::ToolPrefix => "tool_prefix",
             Self::Unwrapped => "unwrapped",
             Self::Other => "other",

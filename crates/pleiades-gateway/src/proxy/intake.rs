@@ -231,6 +231,7 @@ pub(super) fn build_peer(to: ViewContext<'_>, head: &HeaderMap, sender: Sender) 
         abilities: sender.abilities,
         capabilities: None,
         session: sender.session,
+        client: None,
         keys: Keys::Headers(head.clone()),
         trace: head
             .get("traceparent")

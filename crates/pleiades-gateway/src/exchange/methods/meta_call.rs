@@ -313,7 +313,7 @@ impl ProviderCall<'_> {
     ) -> Result<Done, Error> {
         let account = reached.account.clone().filter(|_| ambiguous.is_none());
         let (tool, arguments, notes, options) = match plan {
-            MetaPlan::Answer(answer) => return Ok(self.answered(account, answer)),
+            MetaPlan::Answer(answer) => return Ok(self.not_run(account, params, answer)),
             MetaPlan::Read(reading) => return Ok(self.read_result(reached, reading).await),
             MetaPlan::Calls(planned) => {
                 if let Some(ambiguous) = ambiguous {
@@ -376,6 +376,20 @@ impl ProviderCall<'_> {
             Err(error) if is_for_the_client(&error) => Err(error),
             Err(error) => self.failed(account, error, Some(&tool)),
         }
+    }
+
+    /// The answer to a call that was not run; a shorter one to a wrong call that was made before.
+    fn not_run(&self, account: Option<Arc<str>>, params: &RawObject, answer: MetaAnswer) -> Done {
+        let is_wrong = matches!(
+            answer.status,
+            AnswerStatus::InvalidArguments | AnswerStatus::UnknownTool
+        );
+        let call = (&*self.provider.id, params);
+        let answer = match is_wrong && self.services.wrong_calls.repeats(self.request, call) {
+            true => answer.repeated(),
+            false => answer,
+        };
+        self.answered(account, answer)
     }
 }
 

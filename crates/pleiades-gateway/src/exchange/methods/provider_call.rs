@@ -86,8 +86,10 @@ impl ProviderCall<'_> {
         }
         let meta: Option<RawObject> = params.read("_meta");
         let info: Option<RawObject> = meta.and_then(|meta| meta.read(CLIENT_INFO));
-        let client = match info.and_then(|info| info.read::<String>("name")) {
-            Some(name) => names::client(&name),
+        let stated = info.and_then(|info| info.read::<String>("name"));
+        let stated = stated.map(|name| names::client(&name));
+        let client = match stated.or(self.request.peer().client) {
+            Some(client) => client,
             None => self.request.session().map_or(names::OTHER, |session| {
                 let sessions = &self.services.sessions;
                 sessions.client(self.request.principal(), self.request.scope(), session)

@@ -26,6 +26,8 @@ pub struct Peer {
     /// Within it request ids are unique: a session, or a stdio connection. Requests without one
     /// cannot be cancelled by id.
     pub session: Option<Arc<str>>,
+    /// The client's name as metrics know it, where neither the session's id nor the message tells it.
+    pub client: Option<&'static str>,
     /// Where its own keys are found.
     pub keys: Keys,
     /// `traceparent` of the HTTP request, for when the message carries none.

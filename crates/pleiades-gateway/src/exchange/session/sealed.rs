@@ -166,7 +166,8 @@ pub fn abilities(params: &RawObject) -> ClientCapabilities {
 }
 
 /// The name that a client gave itself in these parameters of `initialize`, as metrics have it.
-pub(crate) fn client_name(params: &RawObject) -> &'static str {
+#[must_use]
+pub fn client_name(params: &RawObject) -> &'static str {
     let info: Option<RawObject> = params.read("clientInfo");
     let name = info.and_then(|info| info.read::<String>("name"));
     names::client(&name.unwrap_or_default())

@@ -194,13 +194,13 @@ fn a_whole_task_is_asked_to_be_one_goal_at_a_time() {
 #[test]
 fn an_unknown_operation_is_near_to_what_does_the_same() {
     let (provider, lists) = (provider("git"), tracker());
-    let answer = unknown(&provider, &lists, "remove_label", &[]);
+    let answer = unknown((&provider, &lists), ("remove_label", None), &[]);
     assert!(
         answer.text.contains("The nearest are:\ndelete_label("),
         "{}",
         answer.text
     );
-    let nearest = unknown(&provider, &lists, &"x".repeat(1_000_000), &[]);
+    let nearest = unknown((&provider, &lists), (&"x".repeat(1_000_000), None), &[]);
     assert!(nearest.text.len() < 4_000);
 }
 

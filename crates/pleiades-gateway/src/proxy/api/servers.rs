@@ -191,6 +191,7 @@ impl ServerConnector<'_> {
             abilities: ClientCapabilities::ALL,
             capabilities: None,
             session: None,
+            client: None,
             keys: Keys::Headers(self.headers.clone()),
             trace: None,
             request_id: self.request_id.to_owned(),

@@ -178,6 +178,8 @@ async fn every_metric_that_is_registered_is_moved_by_what_it_counts() {
         .await;
     assert_eq!(result["structuredContent"]["status"], "ok", "{result}");
     watch.moved([names::FACADE_REPAIRS, names::SESSIONS]).await;
+    meta.call("use_one", json!({ "prompt": "echo a text" })).await;
+    watch.moved([names::MENUS]).await;
     watch
         .moved([
             names::CALLS,

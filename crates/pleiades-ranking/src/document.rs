@@ -21,7 +21,7 @@ const MAX_ENUM: usize = 30;
 
 /// Whether an operation changes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub enum ToolEffect {
     /// It changes nothing.
     Read,
     /// It changes something.
@@ -42,7 +42,7 @@ pub struct Document<'a> {
     /// Its input schema; `null` when it has none or none that may be read.
     pub schema: &'a Value,
     /// What is known of its effect; else its name tells.
-    pub effect: Option<Effect>,
+    pub effect: Option<ToolEffect>,
 }
 
 /// Where a term of a document stands, and what it counts there.
@@ -109,8 +109,8 @@ pub(crate) fn terms(texts: &[&str], field: Field, stems: &Stems) -> Vec<String> 
             break;
         }
         let words = words::split(text, left);
-        let said = words.iter().filter(|word| !is_stop_word(word));
-        terms.extend(said.map(|word| stems.of(word).into_owned()));
+        let telling = words.iter().filter(|word| !is_stop_word(word));
+        terms.extend(telling.map(|word| stems.of(word).into_owned()));
     }
     terms
 }
@@ -148,7 +148,7 @@ impl<'a> Document<'a> {
     }
 
     /// Whether it reads or writes: what is known, else what its name says.
-    pub(crate) fn tendency(&self) -> Option<Effect> {
+    pub(crate) fn tendency(&self) -> Option<ToolEffect> {
         self.effect.or_else(|| {
             let words = words::split(self.name, MAX_NAME);
             let is = |list: &[&str], word: &String| list.contains(&word.as_str());
@@ -159,9 +159,9 @@ impl<'a> Document<'a> {
             let any = || words.iter().find(|word| is(&WRITES, word) || *word == "read");
             let word = first.or_else(any)?;
             Some(if is(&READS, word) {
-                Effect::Read
+                ToolEffect::Read
             } else {
-                Effect::Write
+                ToolEffect::Write
             })
         })
     }
@@ -326,15 +326,15 @@ mod tests {
 
     #[test]
     fn names_tell_reads_from_writes_unless_it_is_known() {
-        assert_eq!(named("linear_getIssues").tendency(), Some(Effect::Read));
-        assert_eq!(named("API-post-page").tendency(), Some(Effect::Write));
-        assert_eq!(named("pull_request_read").tendency(), Some(Effect::Read));
+        assert_eq!(named("linear_getIssues").tendency(), Some(ToolEffect::Read));
+        assert_eq!(named("API-post-page").tendency(), Some(ToolEffect::Write));
+        assert_eq!(named("pull_request_read").tendency(), Some(ToolEffect::Read));
         assert_eq!(named("navigate").tendency(), None);
         let known = Document {
-            effect: Some(Effect::Read),
+            effect: Some(ToolEffect::Read),
             ..named("create_report")
         };
-        assert_eq!(known.tendency(), Some(Effect::Read));
+        assert_eq!(known.tendency(), Some(ToolEffect::Read));
     }
 
     #[test]

@@ -22,7 +22,7 @@ const MOST_EVERYDAY: f32 = 2.0;
 
 /// What was found of one unit, each of 0 to 1: 1 is the rarest term.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Found {
+pub(crate) struct UnitMatch {
     /// Weight of the best alternative that stands in a text of an operation; 1 is the word itself.
     pub(crate) strength: f32,
     /// How rare what was found is.
@@ -45,7 +45,7 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
-    pub(crate) fn add(&mut self, role: Role, found: Found) {
+    pub(crate) fn add(&mut self, role: Role, found: UnitMatch) {
         let is_found = found.strength > 0.0;
         match role {
             Role::Verb => self.verb = self.verb.max(found.named),

@@ -4,7 +4,7 @@
 const MAX_WORD: usize = 512;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum WordForm {
     Plain,
     /// A name of somebody or something.
     Proper,
@@ -46,19 +46,19 @@ fn opening(text: &str) -> Option<(usize, char, char)> {
 
 /// What a word is by its form, and what kinds of things it may be the id of. `is_first`: it begins a
 /// sentence, where capitals say nothing.
-pub(crate) fn of(word: &str, is_first: bool) -> (Form, &'static [&'static str]) {
+pub(crate) fn of(word: &str, is_first: bool) -> (WordForm, &'static [&'static str]) {
     let bare = word.trim_matches(|it: char| ".,;:?()'[]".contains(it));
     if bare.len() > MAX_WORD {
-        return (Form::Value, &[]);
+        return (WordForm::Value, &[]);
     }
     if let Some(kinds) = id(bare).or_else(|| address(bare)) {
-        return (Form::Value, kinds);
+        return (WordForm::Value, kinds);
     }
     let begins = bare.chars().next().is_some_and(char::is_uppercase);
     match () {
-        () if bare.contains(['/', '\\']) => (Form::Value, &[]),
-        () if begins && !is_first => (Form::Proper, &[]),
-        () => (Form::Plain, &[]),
+        () if bare.contains(['/', '\\']) => (WordForm::Value, &[]),
+        () if begins && !is_first => (WordForm::Proper, &[]),
+        () => (WordForm::Plain, &[]),
     }
 }
 
@@ -146,9 +146,9 @@ mod tests {
 
     #[test]
     fn capitals_within_a_sentence_are_names() {
-        assert_eq!(of("Julia", false).0, Form::Proper);
-        assert_eq!(of("Answer", true).0, Form::Plain);
-        assert_eq!(of("a/b", true).0, Form::Value);
+        assert_eq!(of("Julia", false).0, WordForm::Proper);
+        assert_eq!(of("Answer", true).0, WordForm::Plain);
+        assert_eq!(of("a/b", true).0, WordForm::Value);
     }
 
     #[test]

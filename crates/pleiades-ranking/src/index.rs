@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::document::{Document, Effect, Field, terms};
+use crate::document::{Document, Field, ToolEffect, terms};
 #[cfg(feature = "semantic")]
 use crate::semantic::Embedding;
 use crate::words::{self, Stems};
@@ -43,7 +43,7 @@ pub(crate) struct Entry {
     /// The words of both in one, whichever way they were joined.
     pub(crate) joined: Box<str>,
     pub(crate) short_joined: Box<str>,
-    pub(crate) effect: Option<Effect>,
+    pub(crate) effect: Option<ToolEffect>,
     /// Rarity of all words of its name.
     pub(crate) name_mass: f32,
 }
@@ -105,13 +105,13 @@ pub(crate) fn saturated(weight: f32) -> f32 {
 }
 
 /// The fields of one document, as ids of terms.
-type Fields = [(Field, Vec<u32>); 6];
+type DocumentFields = [(Field, Vec<u32>); 6];
 
 /// Makes an index of operations that come one at a time.
 #[derive(Debug, Default)]
 pub struct IndexBuilder {
     terms: HashMap<Box<str>, u32>,
-    documents: Vec<Fields>,
+    documents: Vec<DocumentFields>,
     entries: Vec<Entry>,
     read: usize,
     #[cfg(feature = "semantic")]

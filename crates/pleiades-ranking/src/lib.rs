@@ -1,10 +1,10 @@
 //! Which operations fit a prompt: names, texts and parameters of operations in, an order of them out.
 //! Pure: no I/O, no clock, no catalogue.
 
-pub use document::{Document, Effect};
+pub use document::{Document, ToolEffect};
 pub use index::{Index, IndexBuilder};
 pub use phrases::Phrases;
-pub use rank::{Ranked, Ranking, Scope, rank};
+pub use rank::{RankScope, Ranked, Ranking, rank};
 
 mod aliases;
 mod document;

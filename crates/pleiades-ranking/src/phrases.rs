@@ -25,8 +25,8 @@ impl Phrases {
         let mut by_name: HashMap<Box<str>, Vec<Phrase>> = HashMap::new();
         for (name, phrase) in phrases.into_iter().take(MAX_PHRASES) {
             let words = words::split(phrase, MAX_WORDS);
-            let said = words.iter().filter(|word| !is_stop_word(word));
-            let stems: Phrase = said.map(|word| stems.of(word).into()).collect();
+            let telling = words.iter().filter(|word| !is_stop_word(word));
+            let stems: Phrase = telling.map(|word| stems.of(word).into()).collect();
             if !stems.is_empty() {
                 by_name.entry(name.into()).or_default().push(stems);
             }
@@ -45,7 +45,7 @@ impl Phrases {
             }
             let count = |of: &dyn Fn(&&Box<str>) -> bool| phrase.iter().filter(of).map(|_| 1.0).sum::<f32>();
             // All its words in another order are not the phrase.
-            0.9 * count(&|word| prompt.iter().any(|said| **said == ***word)) / count(&|_| true)
+            0.9 * count(&|word| prompt.iter().any(|stem| **stem == ***word)) / count(&|_| true)
         };
         let most = phrases.map(|phrase| share(phrase)).fold(0.0, f32::max);
         if most < LEAST { 0.0 } else { most }
@@ -59,12 +59,12 @@ mod tests {
     fn share(prompt: &str) -> f32 {
         let phrases = Phrases::of([("create_issue", "file a bug"), ("create_issue", "")]);
         let stems = Stems::new();
-        let said: Vec<String> = words::split(prompt, 20)
+        let stems: Vec<String> = words::split(prompt, 20)
             .iter()
             .filter(|word| !is_stop_word(word))
             .map(|word| stems.of(word).into_owned())
             .collect();
-        phrases.share(["create_issue", ""], &said)
+        phrases.share(["create_issue", ""], &stems)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::aliases::{Aliases, Alternative, LONGEST};
-use crate::form::{self, Form};
+use crate::form::{self, WordForm};
 use crate::index::joined;
 use crate::words::{self, Stems, is_incidental, is_stop_word};
 
@@ -42,7 +42,7 @@ pub(crate) enum Role {
 
 /// What one word or phrase may mean.
 #[derive(Debug)]
-pub(crate) struct Unit {
+pub(crate) struct PromptUnit {
     /// The terms themselves; none for a phrase, or a word that says nothing but by its alternatives.
     pub(crate) own: Vec<String>,
     pub(crate) alternatives: &'static [Alternative],
@@ -59,7 +59,7 @@ pub(crate) enum Mood {
 
 #[derive(Debug)]
 pub(crate) struct Prompt {
-    pub(crate) units: Vec<Unit>,
+    pub(crate) units: Vec<PromptUnit>,
     pub(crate) mood: Mood,
     /// The stems of its words, in order, stop words left out.
     pub(crate) stems: Vec<String>,
@@ -77,7 +77,7 @@ impl Prompt {
         let (tokens, kinds) = tokens(text);
         let mut units = units(&tokens);
         units.extend(kinds.into_iter().map(|kind| {
-            Unit {
+            PromptUnit {
                 own: kind
                     .split(' ')
                     .map(|word| Stems::new().of(word).into_owned())
@@ -94,7 +94,7 @@ impl Prompt {
             units,
             mood: mood(text),
             has_many_goals: has_many_goals(&tokens),
-            stems: said(&tokens),
+            stems: stems_of(&tokens),
             joined: names
                 .iter()
                 .filter(is_compound)
@@ -109,12 +109,12 @@ impl Prompt {
 struct Token {
     word: String,
     stem: String,
-    form: Form,
+    form: WordForm,
 }
 
 impl Token {
     const fn weight(&self) -> f32 {
-        if matches!(self.form, Form::Value) {
+        if matches!(self.form, WordForm::Value) {
             VALUE
         } else {
             1.0
@@ -129,12 +129,12 @@ impl Token {
 
     fn role(&self) -> Role {
         match self.form {
-            Form::Value => Role::Value,
+            WordForm::Value => Role::Value,
             _ if Aliases::built_in().is_verb(&self.stem) => Role::Verb,
             _ if Aliases::is_everyday(&self.stem) => Role::Everyday,
-            Form::Proper => Role::Incidental,
-            Form::Plain if is_incidental(&self.word) || is_stop_word(&self.word) => Role::Incidental,
-            Form::Plain => Role::Topic,
+            WordForm::Proper => Role::Incidental,
+            WordForm::Plain if is_incidental(&self.word) || is_stop_word(&self.word) => Role::Incidental,
+            WordForm::Plain => Role::Topic,
         }
     }
 }
@@ -164,7 +164,7 @@ fn tokens(text: &str) -> (Vec<Token>, Vec<&'static str>) {
                     .collect::<Vec<_>>(),
             );
             is_first = written.ends_with(['.', '!', '?', ':']);
-            let form = if is_quoted { Form::Value } else { form };
+            let form = if is_quoted { WordForm::Value } else { form };
             for word in words::split(written, MAX_WORDS) {
                 tokens.push(Token {
                     stem: stems.of(&word).into_owned(),
@@ -184,13 +184,13 @@ fn has_many_goals(tokens: &[Token]) -> bool {
     tokens.len() > LONG && verbs.len() >= MANY_GOALS
 }
 
-fn said(tokens: &[Token]) -> Vec<String> {
-    let said = tokens.iter().filter(|token| !is_stop_word(&token.word));
-    said.map(|token| token.stem.clone()).collect()
+fn stems_of(tokens: &[Token]) -> Vec<String> {
+    let telling = tokens.iter().filter(|token| !is_stop_word(&token.word));
+    telling.map(|token| token.stem.clone()).collect()
 }
 
 /// Every word that says something, and every phrase that has a meaning of its own.
-fn units(tokens: &[Token]) -> Vec<Unit> {
+fn units(tokens: &[Token]) -> Vec<PromptUnit> {
     let mut within = vec![1.0_f32; tokens.len()];
     let mut units = phrases(tokens, &mut within);
     let mut seen: HashSet<&str> = HashSet::new();
@@ -200,7 +200,7 @@ fn units(tokens: &[Token]) -> Vec<Unit> {
         if token.is_silent() || !(is_own || meaning.is_some()) || !seen.insert(&token.stem) {
             continue;
         }
-        units.push(Unit {
+        units.push(PromptUnit {
             own: is_own.then(|| token.stem.clone()).into_iter().collect(),
             alternatives: meaning.map(|meaning| &*meaning.alternatives).unwrap_or_default(),
             weight: token.weight() * within,
@@ -211,7 +211,7 @@ fn units(tokens: &[Token]) -> Vec<Unit> {
 }
 
 /// Phrases, the longest ones first; what the words within an idiom still count is noted.
-fn phrases(tokens: &[Token], within: &mut [f32]) -> Vec<Unit> {
+fn phrases(tokens: &[Token], within: &mut [f32]) -> Vec<PromptUnit> {
     let mut units = Vec::new();
     for length in (2..=LONGEST).rev() {
         for (at, window) in tokens.windows(length).enumerate() {
@@ -226,7 +226,7 @@ fn phrases(tokens: &[Token], within: &mut [f32]) -> Vec<Unit> {
                     .take(length)
                     .for_each(|it| *it = WITHIN_IDIOM);
             }
-            units.push(Unit {
+            units.push(PromptUnit {
                 own: Vec::new(),
                 alternatives: &meaning.alternatives,
                 weight: window.iter().map(Token::weight).fold(1.0, f32::min),

@@ -4,11 +4,11 @@
 
 use std::cmp::Ordering;
 
-use crate::document::{Effect, Field};
-use crate::evidence::{Evidence, Found};
+use crate::document::{Field, ToolEffect};
+use crate::evidence::{Evidence, UnitMatch};
 use crate::index::{Entry, Index, Posting, rarity, saturated};
 use crate::phrases::Phrases;
-use crate::prompt::{Mood, Prompt, Role, Unit};
+use crate::prompt::{Mood, Prompt, PromptUnit, Role};
 use crate::words::{self, Stems};
 
 /// What agreement of a prompt that asks, or does, with an operation that reads, or writes, counts.
@@ -27,7 +27,7 @@ const TELLING: u8 = Field::Name.bit() | Field::Sentence.bit() | Field::Descripti
 
 /// The operations of one provider, and what it is called.
 #[derive(Debug, Clone, Copy)]
-pub struct Scope<'a> {
+pub struct RankScope<'a> {
     /// Its operations.
     pub index: &'a Index,
     /// Its id and title.
@@ -60,7 +60,7 @@ pub struct Ranking {
 
 /// The order of all operations of these scopes for a prompt.
 #[must_use]
-pub fn rank(scopes: &[Scope<'_>], prompt: &str) -> Ranking {
+pub fn rank(scopes: &[RankScope<'_>], prompt: &str) -> Ranking {
     let read = Prompt::read(prompt);
     let mut pass = Pass::new(scopes);
     for unit in &read.units {
@@ -72,14 +72,14 @@ pub fn rank(scopes: &[Scope<'_>], prompt: &str) -> Ranking {
 /// Sums over the units of a prompt; documents of all scopes one behind the other.
 #[derive(Debug)]
 struct Pass<'a> {
-    scopes: &'a [Scope<'a>],
+    scopes: &'a [RankScope<'a>],
     /// The stems of each scope's name.
     called: Vec<Vec<String>>,
     /// How rare a term is that stands nowhere.
     rarest: f32,
     documents: usize,
     /// Of all units together.
-    total: Counts,
+    total: UnitScores,
     /// What topics count.
     topics: Vec<f32>,
     evidence: Evidence,
@@ -87,12 +87,12 @@ struct Pass<'a> {
 
 /// What documents count, as a whole and by the rarity of the words of their names.
 #[derive(Debug)]
-struct Counts {
+struct UnitScores {
     scores: Vec<f32>,
     named: Vec<f32>,
 }
 
-impl Counts {
+impl UnitScores {
     fn zero(documents: usize) -> Self {
         Self {
             scores: vec![0.0; documents],
@@ -102,16 +102,16 @@ impl Counts {
 }
 
 /// Terms that stand for a unit together, and what they count.
-struct Reading<'a> {
+struct TermGroup<'a> {
     terms: &'a mut dyn Iterator<Item = &'a str>,
     weight: f32,
 }
 
 impl<'a> Pass<'a> {
-    fn new(scopes: &'a [Scope<'a>]) -> Self {
+    fn new(scopes: &'a [RankScope<'a>]) -> Self {
         let documents = scopes.iter().map(|scope| scope.index.len()).sum();
         let stems = Stems::new();
-        let called = |scope: &Scope<'_>| {
+        let called = |scope: &RankScope<'_>| {
             let words = words::split(scope.name, 16);
             words.iter().map(|word| stems.of(word).into_owned()).collect()
         };
@@ -120,13 +120,13 @@ impl<'a> Pass<'a> {
             called: scopes.iter().map(called).collect(),
             rarest: rarity(documents, 0),
             documents,
-            total: Counts::zero(documents),
+            total: UnitScores::zero(documents),
             topics: vec![0.0; documents],
             evidence: Evidence::default(),
         }
     }
 
-    fn add(&mut self, unit: &Unit) {
+    fn add(&mut self, unit: &PromptUnit) {
         let calls = |called: &Vec<String>| unit.own.iter().any(|own| called.contains(own));
         let is_called = self.called.iter().any(calls);
         if is_called && self.scopes.len() == 1 {
@@ -151,12 +151,12 @@ impl<'a> Pass<'a> {
     }
 
     /// What each document counts for a unit: by the best of what the unit may mean.
-    fn read(&self, unit: &Unit) -> (Counts, Found) {
-        let mut counts = Counts::zero(self.documents);
-        let mut found = Found::default();
+    fn read(&self, unit: &PromptUnit) -> (UnitScores, UnitMatch) {
+        let mut counts = UnitScores::zero(self.documents);
+        let mut found = UnitMatch::default();
         let mut own = unit.own.iter().map(String::as_str);
         if !unit.own.is_empty() {
-            let reading = Reading {
+            let reading = TermGroup {
                 terms: &mut own,
                 weight: 1.0,
             };
@@ -164,7 +164,7 @@ impl<'a> Pass<'a> {
         }
         for alternative in unit.alternatives {
             let mut terms = alternative.terms.iter().map(|term| &**term);
-            let reading = Reading {
+            let reading = TermGroup {
                 terms: &mut terms,
                 weight: alternative.weight,
             };
@@ -175,7 +175,7 @@ impl<'a> Pass<'a> {
         (counts, found)
     }
 
-    fn read_one(&self, reading: Reading<'_>, counts: &mut Counts, found: &mut Found) {
+    fn read_one(&self, reading: TermGroup<'_>, counts: &mut UnitScores, found: &mut UnitMatch) {
         let mut sums: Vec<(usize, f32)> = Vec::new();
         for (number, term) in reading.terms.enumerate() {
             let lists = self.postings(term);
@@ -230,7 +230,7 @@ impl<'a> Pass<'a> {
     }
 
     /// All documents of the providers that a unit names.
-    fn add_provider(&mut self, unit: &Unit) {
+    fn add_provider(&mut self, unit: &PromptUnit) {
         let is_of = |called: &Vec<String>| unit.own.iter().any(|own| called.contains(own));
         let meant: Vec<bool> = self.called.iter().map(is_of).collect();
         let sizes = self.scopes.iter().map(|scope| scope.index.len());
@@ -279,8 +279,8 @@ impl<'a> Pass<'a> {
     /// What each document counts by its words, and how much of a name the prompt has at most.
     fn scores(&self, mood: Mood) -> (Vec<f32>, f32) {
         let wanted = match mood {
-            Mood::Asks => Effect::Read,
-            Mood::Does => Effect::Write,
+            Mood::Asks => ToolEffect::Read,
+            Mood::Does => ToolEffect::Write,
         };
         let mut most_covered = 0.0_f32;
         let entries = self.scopes.iter().flat_map(|scope| scope.index.entries());
@@ -297,13 +297,13 @@ impl<'a> Pass<'a> {
 
 /// The scores of words alone.
 #[cfg(not(feature = "semantic"))]
-const fn fused(_: &[Scope<'_>], _: &str, words: Vec<f32>) -> Vec<f32> {
+const fn fused(_: &[RankScope<'_>], _: &str, words: Vec<f32>) -> Vec<f32> {
     words
 }
 
 /// The scores of words and of meanings as one.
 #[cfg(feature = "semantic")]
-fn fused(scopes: &[Scope<'_>], text: &str, words: Vec<f32>) -> Vec<f32> {
+fn fused(scopes: &[RankScope<'_>], text: &str, words: Vec<f32>) -> Vec<f32> {
     let asked = crate::semantic::Embedding::of(text);
     let known = scopes.iter().flat_map(|scope| scope.index.embeddings());
     let meanings: Vec<f32> = known.map(|embedding| asked.similarity(embedding)).collect();
@@ -316,21 +316,23 @@ fn raise(values: &mut [f32], at: usize, value: f32) {
     }
 }
 
-const fn agreement(effect: Option<Effect>, wanted: Effect) -> f32 {
+const fn agreement(effect: Option<ToolEffect>, wanted: ToolEffect) -> f32 {
     match (effect, wanted) {
         (None, _) => 1.0,
-        (Some(Effect::Read), Effect::Read) | (Some(Effect::Write), Effect::Write) => 1.0 + TENDENCY,
+        (Some(ToolEffect::Read), ToolEffect::Read) | (Some(ToolEffect::Write), ToolEffect::Write) => {
+            1.0 + TENDENCY
+        }
         _ => 1.0 - TENDENCY,
     }
 }
 
 /// Of an operation that the prompt names, or that its descriptor gives a phrase of the prompt.
 fn bonus(entry: &Entry, phrases: &Phrases, prompt: &Prompt) -> f32 {
-    let is_said = |name: &str, joined: &str| {
+    let is_named_by = |name: &str, joined: &str| {
         let is_compound = name.len() > joined.len() || name.contains(char::is_uppercase);
         prompt.names.contains(name) || (is_compound && prompt.joined.contains(joined))
     };
-    if is_said(&entry.name, &entry.joined) || is_said(&entry.short, &entry.short_joined) {
+    if is_named_by(&entry.name, &entry.joined) || is_named_by(&entry.short, &entry.short_joined) {
         return NAMED;
     }
     match phrases.share([&entry.name, &entry.short], &prompt.stems) {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Tool;
 use pleiades_mcp::{RawObject, raw};
-use pleiades_ranking::{Document, Effect, Index, IndexBuilder};
+use pleiades_ranking::{Document, Index, IndexBuilder, ToolEffect};
 
 /// Longest schema and description that are read, in bytes. All of a list are bounded by what a list may take.
 const MAX_SCHEMA: usize = 128 * 1024;
@@ -44,6 +44,6 @@ fn add(builder: &mut IndexBuilder, tool: &Tool) {
         description: &description,
         schema: &schema,
         // Many say of a read that it is none, or nothing.
-        effect: reads.filter(|reads| *reads).map(|_| Effect::Read),
+        effect: reads.filter(|reads| *reads).map(|_| ToolEffect::Read),
     });
 }

@@ -14,7 +14,7 @@ use pleiades_core::telemetry::names::OTHER;
 use pleiades_core::text::{clipped, one_line};
 use pleiades_core::tokens;
 use pleiades_mcp::raw;
-use pleiades_ranking::{Ranking, Scope, rank};
+use pleiades_ranking::{RankScope, Ranking, rank};
 
 /// Tokens of all signatures, as estimated. The estimate is too low by up to 14 of a hundred for letters
 /// at random of scripts that the vocabulary knows by their words; together they stay below 800.
@@ -187,16 +187,16 @@ impl<'a> Menu<'a> {
     }
 
     fn head(&self) -> String {
-        let whose = self
+        let owner = self
             .only
             .map_or("the connected providers", |provider| &provider.title);
         let count = self.entries.len();
         match &self.prompt {
-            _ if count == 0 => format!("Nothing was run: {whose} has no operations."),
+            _ if count == 0 => format!("Nothing was run: {owner} has no operations."),
             None => "Nothing was run. These operations exist:".to_owned(),
             Some(prompt) if self.is_match => format!("Nothing was run. Best matches for \"{prompt}\":"),
             Some(prompt) => format!(
-                "Nothing was run: no operation of {whose} matches \"{prompt}\". Names, descriptions and \
+                "Nothing was run: no operation of {owner} matches \"{prompt}\". Names, descriptions and \
                  parameters of all {count} operations were searched. The nearest are:"
             ),
         }
@@ -276,10 +276,10 @@ fn ranked<'a>(lists: &[(&'a Provider, &'a Catalogue)], prompt: &str) -> (Vec<Men
         .iter()
         .map(|(provider, _)| format!("{} {}", provider.id, provider.title))
         .collect();
-    let scopes: Vec<Scope<'_>> = lists
+    let scopes: Vec<RankScope<'_>> = lists
         .iter()
         .zip(&names)
-        .map(|((provider, lists), name)| Scope {
+        .map(|((provider, lists), name)| RankScope {
             index: lists.index(),
             name,
             phrases: &provider.facade.phrases,

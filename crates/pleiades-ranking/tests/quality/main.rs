@@ -16,7 +16,7 @@ mod sets;
 
 use std::path::Path;
 
-use sets::{Figures, Queries, Query, Tools};
+use sets::{Figures, Queries, Query, ToolSets};
 
 /// A file of the project's test data.
 fn data(name: &str) -> String {
@@ -26,7 +26,7 @@ fn data(name: &str) -> String {
 
 #[test]
 fn prompts_find_their_operations_far_better_than_by_plain_words() {
-    let tools = Tools::read(&data("ranking_tools.jsonl"));
+    let tools = ToolSets::read(&data("ranking_tools.jsonl"));
     let queries = Queries::read(&data("ranking_prompts.tsv"));
     let plain = Figures::of(&queries, |query| plain::ranks(&tools, query));
     let ranked = Figures::of(&queries, |query| sets::ranks(&tools, query));
@@ -42,7 +42,7 @@ fn prompts_find_their_operations_far_better_than_by_plain_words() {
 
 #[test]
 fn prompts_in_other_languages_find_their_operations() {
-    let tools = Tools::read(&data("ranking_tools.jsonl"));
+    let tools = ToolSets::read(&data("ranking_tools.jsonl"));
     let mut queries = Queries::read(&data("ranking_prompts.tsv"));
     // They stand last.
     queries.0.drain(..queries.0.len() - 21);
@@ -52,7 +52,7 @@ fn prompts_in_other_languages_find_their_operations() {
 
 #[test]
 fn what_is_far_from_a_provider_is_told_from_what_is_not() {
-    let tools = Tools::read(&data("ranking_tools.jsonl"));
+    let tools = ToolSets::read(&data("ranking_tools.jsonl"));
     let near = Queries::read(&data("ranking_prompts.tsv"));
     let near = Figures::of(&near, |query| sets::ranks(&tools, query));
     let mut far = Vec::new();
@@ -78,7 +78,7 @@ fn figures_of_sets_that_are_named() {
     let sets = std::env::var("PLEIADES_RANKING_SETS").unwrap_or_default();
     for set in sets.split_whitespace() {
         let (catalog, queries) = set.split_once(',').expect("CATALOG,QUERIES");
-        let tools = Tools::read(&std::fs::read_to_string(catalog).expect("a catalogue"));
+        let tools = ToolSets::read(&std::fs::read_to_string(catalog).expect("a catalogue"));
         let queries = Queries::read(&std::fs::read_to_string(queries).expect("queries"));
         println!("{set}");
         println!(

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::sets::{Query, Tools};
+use crate::sets::{Query, ToolSets};
 
 fn words(text: &str) -> Vec<String> {
     let lower = text.to_lowercase();
@@ -13,7 +13,7 @@ fn words(text: &str) -> Vec<String> {
         .collect()
 }
 
-pub(crate) fn ranks(tools: &Tools, query: &Query) -> (Vec<String>, bool) {
+pub(crate) fn ranks(tools: &ToolSets, query: &Query) -> (Vec<String>, bool) {
     let lists = tools.scopes(&query.server);
     let tools: Vec<(&str, Vec<String>)> = lists
         .iter()
@@ -33,9 +33,9 @@ pub(crate) fn ranks(tools: &Tools, query: &Query) -> (Vec<String>, bool) {
     let score = |words: &[String]| -> f64 {
         let each = asked.keys().map(|word| {
             let times = words.iter().filter(|it| *it == word).count() as f64;
-            let rare = holding
-                .get(&**word)
-                .map_or(0.0, |held| (1.0 + (count - held + 0.5) / (held + 0.5)).ln());
+            let rare = holding.get(&**word).map_or(0.0, |holding| {
+                (1.0 + (count - holding + 0.5) / (holding + 0.5)).ln()
+            });
             rare * times * 2.2 / (times + 1.2 * (0.25 + 0.75 * words.len() as f64 / mean))
         });
         each.sum()

@@ -2,27 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use pleiades_ranking::{Document, Index, Phrases, Scope, rank};
+use pleiades_ranking::{Document, Index, Phrases, RankScope, rank};
 use serde_json::Value;
 
-pub(crate) struct Tool {
+pub(crate) struct ListedTool {
     pub(crate) name: String,
     pub(crate) description: String,
     schema: Value,
     title: String,
 }
 
-pub(crate) struct Tools {
-    pub(crate) servers: BTreeMap<String, (Vec<Tool>, Index)>,
+pub(crate) struct ToolSets {
+    pub(crate) servers: BTreeMap<String, (Vec<ListedTool>, Index)>,
 }
 
-impl Tools {
+impl ToolSets {
     pub(crate) fn read(text: &str) -> Self {
-        let mut servers: BTreeMap<String, Vec<Tool>> = BTreeMap::new();
+        let mut servers: BTreeMap<String, Vec<ListedTool>> = BTreeMap::new();
         for line in text.lines() {
             let tool: Value = serde_json::from_str(line).expect("JSON");
             let text = |key: &str| tool[key].as_str().unwrap_or_default().to_owned();
-            servers.entry(text("server")).or_default().push(Tool {
+            servers.entry(text("server")).or_default().push(ListedTool {
                 name: text("name"),
                 description: text("description"),
                 schema: tool["inputSchema"].clone(),
@@ -32,7 +32,7 @@ impl Tools {
                     .to_owned(),
             });
         }
-        let indexed = |tools: Vec<Tool>| {
+        let indexed = |tools: Vec<ListedTool>| {
             let index = Index::of(tools.iter().map(|tool| Document {
                 name: &tool.name,
                 title: &tool.title,
@@ -52,7 +52,7 @@ impl Tools {
     }
 
     /// The lists that a query looks through.
-    pub(crate) fn scopes(&self, server: &str) -> Vec<(&str, &(Vec<Tool>, Index))> {
+    pub(crate) fn scopes(&self, server: &str) -> Vec<(&str, &(Vec<ListedTool>, Index))> {
         let meant = self
             .servers
             .iter()
@@ -87,12 +87,12 @@ impl Queries {
 }
 
 /// Names best first, and whether it is a match.
-pub(crate) fn ranks(tools: &Tools, query: &Query) -> (Vec<String>, bool) {
+pub(crate) fn ranks(tools: &ToolSets, query: &Query) -> (Vec<String>, bool) {
     let lists = tools.scopes(&query.server);
     let none = Phrases::default();
-    let scopes: Vec<Scope<'_>> = lists
+    let scopes: Vec<RankScope<'_>> = lists
         .iter()
-        .map(|(name, (_, index))| Scope {
+        .map(|(name, (_, index))| RankScope {
             index,
             name,
             phrases: &none,

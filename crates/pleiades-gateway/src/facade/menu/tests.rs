@@ -94,7 +94,7 @@ fn a_phrase_of_the_descriptor_finds_its_operation() {
 }
 
 #[test]
-fn a_prompt_that_fits_nothing_is_said_to_and_all_names_are_there() {
+fn a_prompt_that_fits_nothing_is_named_by_to_and_all_names_are_there() {
     let (provider, lists) = (provider("git"), tracker());
     let answer = Menu::of(&provider, &lists, Some("What is the weather in Paris?")).answer();
     assert_eq!(answer.status, AnswerStatus::NoMatch);

@@ -15,7 +15,7 @@ use super::canonical::canonical;
 use super::owner::{AccountScope, ResultOwner, digest, hex};
 use super::quota::{Quota, QuotaMap};
 use super::record::{RecordTimes, StoredResult};
-use super::shared::SharedResults;
+use super::{beside, shared::SharedResults};
 use crate::shared_state::{EntryAddress, EntryStamp, MAX_ENTRY, Retention};
 use pleiades_core::{telemetry::Metrics, time::unix_now};
 
@@ -200,7 +200,9 @@ impl AnswerCache {
         {
             let at = unix_now();
             let until = at.saturating_add(ttl.as_secs());
-            let record = stored.to_bytes(RecordTimes { at, until }, everywhere.as_bytes());
+            let times = RecordTimes { at, until };
+            let written = beside(bytes, move || stored.to_bytes(times, everywhere.as_bytes()));
+            let Some(record) = written.await else { return };
             let retention = Retention {
                 tenant: key.owner.tenant(),
                 share: QUOTA.tenant,
@@ -247,9 +249,12 @@ impl AnswerCache {
         let wanted = wanted.then(|| address(&owner, &id));
         let read = self.shared.stamped_entry(&key.owner.scope.word(), wanted).await;
         let (stamp, bytes) = read.map_err(|_away| CacheOutcome::Away)?;
-        let found = bytes.as_deref().and_then(StoredResult::from_bytes);
+        let found = match bytes {
+            Some(bytes) => beside(bytes.len(), move || StoredResult::from_bytes(&bytes)).await,
+            None => None,
+        };
         let now = unix_now();
-        let found = found.filter(|(_, times, of)| *of == stamp.as_bytes() && times.until > now);
+        let found = found.flatten().filter(|(_, times, of)| *of == stamp.as_bytes() && times.until > now);
         let found = found.map(|(result, times, _)| {
             let age = Duration::from_secs(now.saturating_sub(times.at));
             let at = Instant::now();

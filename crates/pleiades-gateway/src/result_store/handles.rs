@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::owner::{ResultOwner, digest};
 use super::quota::{Quota, QuotaMap};
 use super::record::{RecordTimes, StoredResult};
-use super::shared::SharedResults;
+use super::{beside, shared::SharedResults};
 use crate::shared_state::{EntryAddress, MAX_ENTRY, Retention};
 use pleiades_core::{random, telemetry::Metrics, time::unix_now};
 
@@ -81,8 +81,11 @@ impl ResultHandles {
                 share: QUOTA.tenant,
                 ttl: keep_for,
             };
-            let record = stored.to_bytes(RecordTimes { at, until }, &[]);
-            self.shared.put(address, retention, record.into()).await;
+            let stored = Arc::clone(stored);
+            let record = beside(bytes, move || stored.to_bytes(RecordTimes { at, until }, &[])).await;
+            if let Some(record) = record {
+                self.shared.put(address, retention, record.into()).await;
+            }
         }
         true
     }
@@ -111,7 +114,8 @@ impl ResultHandles {
             id: handle,
         };
         let bytes = self.shared.entry(address).await.ok().flatten()?;
-        let (stored, times, _) = StoredResult::from_bytes(&bytes)?;
+        let read = beside(bytes.len(), move || StoredResult::from_bytes(&bytes));
+        let (stored, times, _) = read.await??;
         let left = times.until.checked_sub(unix_now()).filter(|left| *left > 0)?;
         let (stored, left) = (Arc::new(stored), Duration::from_secs(left));
         let place = (owner.tenant(), Instant::now() + left);

@@ -18,6 +18,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 pub(crate) use self::cache::{AnswerCache, CacheKey, CacheLookup, CacheTicket, WriteGuard};
@@ -28,6 +29,8 @@ pub(crate) use self::shared::SharedResults;
 
 use pleiades_core::telemetry::Metrics;
 
+/// Work on more bytes than these takes long.
+const LARGE: usize = 64 << 10;
 /// How often it is looked for what has expired.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -50,6 +53,14 @@ impl ResultStores {
         });
         control.spawn(sweep(Arc::downgrade(&stores)));
         stores
+    }
+}
+
+/// Does work on so many bytes, beside the threads that answer others where these are many.
+async fn beside<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match bytes {
+        0..=LARGE => Some(work()),
+        _ => spawn_blocking(work).await.ok(),
     }
 }
 

@@ -97,6 +97,11 @@ async fn a_single_tool_names_the_provider_of_the_next_page() {
     let client = TestClient::connect(&world, "/mcp", "2026-07-28").await;
     let arguments = json!({ "provider": "one", "tool": "list", "arguments": {} });
     let answer = call(&client, "use_pleiades", arguments).await;
+    let written = answer["next"].to_string();
+    assert!(
+        answer["text"].as_str().unwrap().contains(&written),
+        "the text says the same call"
+    );
     let next = call(&client, "use_pleiades", answer["next"].clone()).await;
     assert_eq!(
         (&next["status"], &next["resultId"]),
@@ -248,4 +253,33 @@ fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     entries
         .flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] })
         .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_after_a_part_of_a_plan_go_on_where_it_ends() {
+    let fake = fake().await;
+    let world = World::builder().provider("one", &fake).start().await;
+    let client = TestClient::connect(&world, "/mcp", "2026-07-28").await;
+    let one = |id: &str| json!({ "id": id, "tool": "list", "arguments": {} });
+    let plan = json!({ "options": { "calls": [one("a"), one("b"), one("c")] } });
+    let answer = call(&client, "use_one", plan).await;
+    for id in ["a", "b", "c"] {
+        let part = &answer["data"][id];
+        let handle = &part["resultId"];
+        let mut lines: BTreeSet<String> = part["text"]
+            .as_str()
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        let mut next = json!(2);
+        while next.is_number() {
+            let arguments = json!({ "options": { "result": handle, "page": next } });
+            let page = call(&client, "use_one", arguments).await;
+            assert_eq!(page["status"], "ok", "{page}");
+            lines.extend(page["text"].as_str().unwrap().lines().map(str::to_owned));
+            next = page["page"]["next"].clone();
+        }
+        assert!((0..LINES).all(|at| lines.contains(&line(at))), "{id}");
+    }
 }

@@ -43,7 +43,10 @@ pub(super) fn of(
             members.insert("page".to_owned(), next.into());
         }
     }
-    let call = json!({ "options": options });
+    let call = match handle.provider {
+        Some(provider) => json!({ "provider": provider, "options": options }),
+        None => json!({ "options": options }),
+    };
     let kept = kept(handle.kept_for.as_secs());
     match (next, request.select) {
         (Some(_), _) => format!("{shown}; more: {call} ({kept})"),

@@ -49,6 +49,8 @@ pub struct ShapeHandle<'a> {
     pub id: &'a str,
     /// How long it is kept from now on.
     pub kept_for: Duration,
+    /// The provider that a call has to name, where one tool is for all of them.
+    pub provider: Option<&'a str>,
 }
 
 /// A result as a model reads it.

@@ -224,6 +224,7 @@ pub(super) fn request(budget: usize, page: usize) -> ShapeRequest<'static> {
         handle: Some(ShapeHandle {
             id: "r_7QaZ0123456789abcdefgh",
             kept_for: Duration::from_secs(900),
+            provider: None,
         }),
     }
 }

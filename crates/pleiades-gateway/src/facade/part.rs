@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::answer::{AnswerPage, AnswerStatus, MetaAnswer};
 use super::blocks::{self, SortedBlocks};
 use pleiades_mcp::{RawObject, raw};
-use pleiades_shaping::{ShapeFault, ShapeRequest, ShapeSource, shape};
+use pleiades_shaping::{ShapeFault, ShapeHandle, ShapeRequest, ShapeSource, shape};
 
 /// What is wanted of a result.
 #[derive(Debug, Clone, Default)]
@@ -21,15 +21,15 @@ pub(crate) struct WantedPart {
 }
 
 impl WantedPart {
-    /// The call that reads the next page of it. `provider`: where the tool is one for all.
-    fn next_call(&self, handle: &str, page: usize, provider: Option<&str>) -> Value {
+    /// The call that reads the next page of it.
+    fn next_call(&self, handle: &ShapeHandle<'_>, page: usize) -> Value {
         let mut options = Map::new();
-        options.insert("result".to_owned(), handle.into());
+        options.insert("result".to_owned(), handle.id.into());
         if let Some(select) = &self.select {
             options.insert("select".to_owned(), (&**select).into());
         }
         options.insert("page".to_owned(), page.into());
-        match provider {
+        match handle.provider {
             Some(provider) => json!({ "provider": provider, "options": options }),
             None => json!({ "options": options }),
         }
@@ -37,7 +37,7 @@ impl WantedPart {
 }
 
 /// An answer with a part of a result, and the tokens that it leaves out. `head` has all that is not of the
-/// result; `provider`: where the tool is one for all.
+/// result.
 ///
 /// # Errors
 /// When pointer or page hit nothing.
@@ -46,7 +46,6 @@ pub(crate) fn part(
     result: &RawObject,
     wanted: &WantedPart,
     request: ShapeRequest<'_>,
-    provider: Option<&str>,
 ) -> Result<(MetaAnswer, usize), ShapeFault> {
     let SortedBlocks { texts, content } = blocks::sorted(result);
     let data = result
@@ -69,7 +68,7 @@ pub(crate) fn part(
         });
         if let (Some(handle), Some(next)) = (&request.handle, page.next) {
             answer.result_id = Some(handle.id.to_owned());
-            answer.next = Some(raw::raw(&wanted.next_call(handle.id, next, provider)));
+            answer.next = Some(raw::raw(&wanted.next_call(handle, next)));
         }
     }
     Ok((answer, shaped.cut))
@@ -126,7 +125,6 @@ mod tests {
     use std::time::Duration;
 
     use pleiades_mcp::Revision;
-    use pleiades_shaping::ShapeHandle;
 
     use super::*;
 
@@ -152,6 +150,7 @@ mod tests {
         let handle = ShapeHandle {
             id: HANDLE,
             kept_for: Duration::from_secs(900),
+            provider,
         };
         let request = ShapeRequest {
             budget: Some(200),
@@ -162,7 +161,7 @@ mod tests {
             handle: Some(handle),
         };
         let head = MetaAnswer::new(AnswerStatus::Ok, "");
-        let (answer, _) = part(head, &lines(400), &wanted, request, provider).unwrap();
+        let (answer, _) = part(head, &lines(400), &wanted, request).unwrap();
         assert_eq!(answer.content.len(), usize::from(page == 1), "pictures come once");
         written(answer)
     }
@@ -187,7 +186,12 @@ mod tests {
             select: Some("/items/*/id".into()),
             ..WantedPart::default()
         };
-        let next = wanted.next_call(HANDLE, 2, None);
+        let handle = ShapeHandle {
+            id: HANDLE,
+            kept_for: Duration::from_secs(900),
+            provider: None,
+        };
+        let next = wanted.next_call(&handle, 2);
         assert_eq!(next["options"]["select"], "/items/*/id");
     }
 

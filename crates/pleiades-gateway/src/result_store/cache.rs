@@ -254,7 +254,9 @@ impl AnswerCache {
             None => None,
         };
         let now = unix_now();
-        let found = found.flatten().filter(|(_, times, of)| *of == stamp.as_bytes() && times.until > now);
+        let found = found
+            .flatten()
+            .filter(|(_, times, of)| *of == stamp.as_bytes() && times.until > now);
         let found = found.map(|(result, times, _)| {
             let age = Duration::from_secs(now.saturating_sub(times.at));
             let at = Instant::now();

@@ -21,6 +21,8 @@ pub(crate) struct StoredResult {
     pub(crate) account: Option<Arc<str>>,
     /// Fingerprint of that account, or of the key that its caller brought.
     pub(crate) fingerprint: Option<[u8; 32]>,
+    /// Tokens of a page, where it was cut: pages are made anew and fit together within one budget alone.
+    pub(crate) budget: Option<usize>,
     /// The revision that the call was made in.
     pub(crate) revision: Revision,
     /// The result.
@@ -42,6 +44,7 @@ struct ResultRecord<'a> {
     #[serde(borrow)]
     account: Option<Cow<'a, str>>,
     fingerprint: Option<[u8; 32]>,
+    budget: Option<usize>,
     #[serde(borrow)]
     revision: Cow<'a, str>,
     at: u64,
@@ -69,6 +72,7 @@ impl StoredResult {
             tools: self.tools.iter().map(|name| Cow::Borrowed(&**name)).collect(),
             account: self.account.as_deref().map(Cow::Borrowed),
             fingerprint: self.fingerprint,
+            budget: self.budget,
             revision: self.revision.as_str().into(),
             at: times.at,
             until: times.until,
@@ -85,6 +89,7 @@ impl StoredResult {
             tools: record.tools.into_iter().map(|name| name.into()).collect(),
             account: record.account.as_deref().map(Arc::from),
             fingerprint: record.fingerprint,
+            budget: record.budget,
             revision: Revision::parse(&record.revision)?,
             result: Arc::new(record.result.into_owned()),
         };
@@ -115,6 +120,7 @@ mod tests {
             tools: vec!["list".into()],
             account: Some("ann".into()),
             fingerprint: Some([7; 32]),
+            budget: Some(2_000),
             revision: Revision::V2025_11_25,
             result: Arc::new(serde_json::from_str(result).unwrap()),
         };
@@ -134,6 +140,7 @@ mod tests {
                 stored.revision
             )
         );
+        assert_eq!(back.budget, stored.budget);
         assert!(stored.bytes() > result.len() / 2);
         assert!(StoredResult::from_bytes(&bytes[..bytes.len() - 1]).is_none());
         assert!(StoredResult::from_bytes(b"{}").is_none());

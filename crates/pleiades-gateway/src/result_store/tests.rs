@@ -142,6 +142,7 @@ fn result(text: &str) -> Arc<StoredResult> {
         tools: vec!["list".into()],
         account: None,
         fingerprint: None,
+        budget: None,
         revision: Revision::V2025_11_25,
         result: Arc::new(result),
     })

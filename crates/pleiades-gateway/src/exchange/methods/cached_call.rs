@@ -70,6 +70,7 @@ impl ProviderCall<'_> {
             tools,
             account: reached.account.clone(),
             fingerprint: reached.identity.signature.account,
+            budget: None,
             revision,
             result,
         }

@@ -47,6 +47,7 @@ impl PartWork {
         let handle = self.handle.as_ref().map(|(id, kept_for)| ShapeHandle {
             id,
             kept_for: *kept_for,
+            provider: self.provider.as_deref(),
         });
         let request = ShapeRequest {
             budget: self.budget,
@@ -56,13 +57,7 @@ impl PartWork {
             sends_data: true,
             handle,
         };
-        part(
-            self.head.clone(),
-            &self.result,
-            &self.wanted,
-            request,
-            self.provider.as_deref(),
-        )
+        part(self.head.clone(), &self.result, &self.wanted, request)
     }
 }
 
@@ -111,7 +106,7 @@ impl ProviderCall<'_> {
         let account = brought.account.clone();
         let (reached, tool) = (brought.reached, brought.tool);
         let stored = self.stored(reached, tool, Arc::new(brought.result), brought.revision);
-        let stored = Arc::new(stored);
+        let stored = Arc::new(StoredResult { budget, ..stored });
         let handles = &self.services.results.handles;
         // One that turned to another account on its way could not be found again.
         let handle = (account == reached.account)
@@ -166,7 +161,7 @@ impl ProviderCall<'_> {
             full: reading.full,
             prompt: Box::default(),
         };
-        let budget = (!wanted.full).then_some(MAX_TOKENS);
+        let budget = stored.budget.filter(|_| !wanted.full);
         let handle = (reading.id.to_string(), left);
         let head = MetaAnswer::new(AnswerStatus::Ok, "");
         let work = self.part_work(stored, wanted, (budget, Some(handle)), head);

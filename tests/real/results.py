@@ -195,7 +195,7 @@ def check_fitting(world, limit):
     seen = 0
     for number, (name, result) in enumerate(world.results):
         text, data = text_of(result), result.get("structuredContent")
-        if world.tokenizer.count(text, compact(data) if data is not None else "") > 0.8 * limit:
+        if world.tokenizer.count(text, compact(data) if data is not None else "") > 0.7 * limit:
             continue
         seen += 1
         answer = world.first(limit, number)

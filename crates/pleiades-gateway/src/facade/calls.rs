@@ -503,3 +503,130 @@ fn coerce_around(
 fn unescaped(segment: &str) -> String {
     segment.replace("~1", "/").replace("~0", "~")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facade::tests::{catalogue, provider};
+
+    fn planned(calls: &[Value]) -> Result<PlannedCalls, String> {
+        let catalogue = catalogue([
+            json!({ "name": "list", "annotations": { "readOnlyHint": true }, "inputSchema": { "type": "object" } }),
+            json!({ "name": "set", "inputSchema": { "type": "object", "required": ["n"], "additionalProperties": false,
+                "properties": {
+                    "n": { "type": "integer", "maximum": 9 }, "note": { "type": "string" },
+                    "list": { "type": "array", "maxItems": 2, "items": { "type": "integer" } },
+                    "one": { "oneOf": [{ "type": "object", "required": ["a"] }, { "type": "string" }] } },
+                "if": { "properties": { "n": { "const": 1 } }, "required": ["n"] }, "then": { "required": ["note"] } } }),
+        ]);
+        let index = ToolIndex {
+            id: "x",
+            called: "use_x",
+            catalogue: &catalogue,
+        };
+        checked(
+            &provider("x"),
+            index,
+            calls,
+            CallOptions::default(),
+            Repairs::default(),
+        )
+        .map_err(|answer| answer.text)
+    }
+
+    fn call(id: &str, tool: &str, arguments: Value) -> Value {
+        json!({ "id": id, "tool": tool, "arguments": arguments })
+    }
+
+    fn with(arguments: Value) -> Result<PlannedCalls, String> {
+        planned(&[call("a", "list", json!({})), call("b", "set", arguments)])
+    }
+
+    fn from(path: &str) -> Value {
+        json!({ "$from": "a", "path": path })
+    }
+
+    #[test]
+    fn a_reference_stands_for_anything_and_all_that_does_not_depend_on_it_is_checked() {
+        for arguments in [
+            json!({ "n": from("") }),
+            json!({ "n": 1, "note": from("/x") }),
+            json!({ "n": 2, "list": [from("/0"), 3] }),
+            json!({ "n": 2, "one": { "a": from("/0") } }),
+            json!({ "n": 2, "one": from("/0") }),
+            json!({ "$from": "a", "path": "" }),
+        ] {
+            assert!(
+                with(arguments.clone()).is_ok(),
+                "{arguments}: {:?}",
+                with(arguments.clone())
+            );
+        }
+        for (arguments, fault) in [
+            (json!({ "note": from("") }), "arguments.n: missing"),
+            (json!({ "n": from(""), "nte": 1 }), "arguments.nte"),
+            (json!({ "n": from(""), "note": 7.5 }), "arguments.note"),
+            (json!({ "n": 2, "list": [from("/0"), "x"] }), "arguments.list.1"),
+            (json!({ "n": 2, "list": [from("/0"), 1, 2] }), "arguments.list"),
+            (json!({ "n": 12, "note": from("/0") }), "arguments.n"),
+        ] {
+            let text = with(arguments.clone()).expect_err("a fault");
+            assert!(
+                text.starts_with("Nothing was run") && text.contains(fault),
+                "{arguments}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_around_references_are_read_as_those_of_a_single_call() {
+        let planned = with(json!({ "n": "5", "list": [from("/0"), "3"], "note": from("/x") })).unwrap();
+        let expected = json!({ "n": 5, "list": [from("/0"), 3], "note": from("/x") });
+        assert_eq!(planned.calls[1].arguments, expected);
+        assert_eq!(
+            (planned.notes.len(), planned.calls[1].needs.as_slice()),
+            (2, &[0][..])
+        );
+        assert!(planned.calls[1].writes && !planned.calls[0].writes);
+    }
+
+    #[test]
+    fn resolved_arguments_are_checked_again_and_repaired_without_loss() {
+        let planned = with(json!({ "n": from("/n"), "note": from("/t") })).unwrap();
+        let ready = |result: &str| {
+            let result: Raw = serde_json::from_str(result).unwrap();
+            planned.calls[1].ready(&|id| (id == "a").then_some(&*result))
+        };
+        assert_eq!(
+            ready(r#"{"n":7,"t":"x"}"#).unwrap().arguments.get(),
+            r#"{"n":7,"note":"x"}"#
+        );
+        let repaired = ready(r#"{"n":"7","t":"x"}"#).unwrap();
+        assert_eq!(
+            (repaired.arguments.get(), repaired.notes.len()),
+            (r#"{"n":7,"note":"x"}"#, 1)
+        );
+        for (result, fault) in [
+            (r#"{"n":10,"t":"x"}"#, "arguments.n"),
+            (r#"{"n":1e400,"t":"x"}"#, "makes no arguments"),
+            (r#"{"n":7}"#, "`a` gave nothing at `/t`"),
+        ] {
+            let answer = ready(result).expect_err("a fault");
+            assert_eq!(answer.status, AnswerStatus::InvalidArguments);
+            assert!(answer.text.contains(fault), "{}", answer.text);
+        }
+    }
+
+    #[test]
+    fn ids_may_be_numbers_and_calls_may_be_wrapped_as_single_ones_may() {
+        let calls = [
+            json!({ "id": 1, "tool": "list" }),
+            json!({ "id": "b", "name": "set", "args": "{\"n\":{\"$from\":1}}" }),
+        ];
+        let planned = planned(&calls).unwrap();
+        assert_eq!(
+            (&*planned.calls[0].id, planned.calls[1].needs.as_slice()),
+            ("1", &[0][..])
+        );
+    }
+}

@@ -97,7 +97,7 @@ pub struct Facade {
     pub exposure: Option<Exposure>,
     /// How the one tool names its operations.
     pub names: OperationNames,
-    /// Whether operations that only read have a tool of their own. Only `off` is built yet.
+    /// Whether operations that only read have a tool of their own, so that hosts can let it run unasked.
     pub split: Split,
     /// Other words for operations, by tool name: a prompt that has such a phrase is about that operation.
     /// Of a phrase the first 16 words count. Default: none.
@@ -143,7 +143,8 @@ pub enum Split {
     /// One tool for all.
     #[default]
     Off,
-    /// `use_{id}` for what only reads, `use_{id}_write` for the rest. Not built yet.
+    /// `use_{id}` for what only reads, `use_{id}_write` for the rest; as `off` beside a provider that is
+    /// called `{id}_write`. With `facade.single` of the settings: `use_{name}` and `use_{name}_write`.
     ReadWrite,
 }
 

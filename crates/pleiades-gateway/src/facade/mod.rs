@@ -11,6 +11,7 @@ pub mod options;
 pub(crate) mod part;
 pub mod plan;
 pub mod repairs;
+pub mod split;
 
 mod blocks;
 mod coerce;

@@ -15,7 +15,7 @@ pub(super) async fn tools(
     let parts = services.lists.parts(request).await?;
     let tools = match request.view() {
         View::Meta if services.is_single(request) => parts.single_tool(&services.shown.name),
-        View::Meta => parts.meta_tools(),
+        View::Meta => parts.meta_tools(&request.snapshot().providers),
         View::Tool | View::Relay => {
             let names = tool_names(&parts, services.names(request), request.is_union());
             parts.tools(names, &claims_of(request, &parts), request.revision())

@@ -18,6 +18,7 @@ use crate::facade::menu::Menu;
 use crate::facade::meta_tool::{self, CallContext};
 use crate::facade::part::WantedPart;
 use crate::facade::plan::{self, MetaPlan};
+use crate::facade::split::{self, CalledTool};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::names;
 use pleiades_mcp::RawObject;
@@ -48,8 +49,8 @@ async fn to_provider(
     name: &str,
     params: &RawObject,
 ) -> Result<Done, Error> {
-    let (provider, named, arguments) = match meta_provider(services, request, (name, params))? {
-        Ok(placed) => placed,
+    let (provider, called, named, arguments) = match meta_provider(services, request, (name, params))? {
+        Ok(placed) => placed.into_parts(),
         Err(answer) => return Ok(unplaced(request, *answer)),
     };
     request.facts().set_provider(&provider.id);
@@ -63,7 +64,7 @@ async fn to_provider(
         provider: &provider,
     };
     call.name_tool(&arguments, &provider.live.shared.load());
-    if let Some(answer) = call.dry_run((name, &arguments)).await {
+    if let Some(answer) = call.dry_run((&called, &arguments)).await {
         return Ok(call.answered(None, answer));
     }
     let (reached, lists, ambiguous) = match call.lists().await {
@@ -74,7 +75,7 @@ async fn to_provider(
     request.facts().set_account(account.as_ref());
     call.name_tool(&arguments, &lists);
     let prompt = arguments.text("prompt").unwrap_or_default().into();
-    let (plan, lists) = match call.understood(&reached, lists, (name, arguments)).await {
+    let (plan, lists) = match call.understood(&reached, lists, (&called, arguments)).await {
         Ok(understood) => understood,
         Err(error) => return call.failed(account, error, None),
     };
@@ -130,15 +131,28 @@ async fn across(services: &MethodServices, request: &Request<'_>, prompt: String
     Ok(unplaced(request, answer.ok_or_else(too_many)?))
 }
 
-/// The provider of a call, the account that it names, and the call itself; inside, the answer to one that
-/// cannot be read, or that names no provider where the tool is that of all.
-type PlacedCall = Result<(Arc<Provider>, Option<String>, RawObject), Box<MetaAnswer>>;
+/// Whom a call of a meta tool is for.
+struct PlacedCall {
+    provider: Arc<Provider>,
+    tool: CalledTool,
+    /// The account that it names.
+    account: Option<String>,
+    /// The tool's own arguments.
+    arguments: RawObject,
+}
 
+impl PlacedCall {
+    fn into_parts(self) -> (Arc<Provider>, CalledTool, Option<String>, RawObject) {
+        (self.provider, self.tool, self.account, self.arguments)
+    }
+}
+
+/// Inside: the answer to a call that cannot be read, or that names no provider where the tool is that of all.
 fn meta_provider(
     services: &MethodServices,
     request: &Request<'_>,
     (name, params): (&str, &RawObject),
-) -> Result<PlacedCall, Error> {
+) -> Result<Result<PlacedCall, Box<MetaAnswer>>, Error> {
     let providers = &request.snapshot().providers;
     let given = plan::given(params.get("arguments"));
     if services.is_single(request) {
@@ -155,18 +169,32 @@ fn meta_provider(
         let provider = request.provider(&id);
         let explain = |error| services.catalog.explain_absence(error, &id, request.principal());
         let provider = provider.map_err(explain)?;
-        return Ok(plan::account_of(&arguments).map(|account| (provider, account, arguments)));
+        let tool = CalledTool::of_single(name, &services.shown.name, &provider);
+        return Ok(placed(provider, tool, arguments));
     }
     let only = request.scope().provider.as_deref();
-    let id = name.strip_prefix("use_");
-    let id = id.filter(|id| only.is_none_or(|only| only == *id));
-    let provider = id.and_then(|id| providers.get(id)).cloned();
-    let provider = provider.ok_or_else(|| {
+    let found = split::called(name, providers);
+    let found = found.filter(|(provider, _)| only.is_none_or(|only| *only == *provider.id));
+    let (provider, tool) = found.ok_or_else(|| {
+        let id = name.strip_prefix("use_").unwrap_or(name);
         let error = Listed::Tools.unknown(name);
         let catalog = &services.catalog;
-        catalog.explain_absence(error, id.unwrap_or(name), request.principal())
+        catalog.explain_absence(error, id, request.principal())
     })?;
-    Ok(given.and_then(|arguments| Ok((provider, plan::account_of(&arguments)?, arguments))))
+    Ok(given.and_then(|arguments| placed(Arc::clone(provider), tool, arguments)))
+}
+
+fn placed(
+    provider: Arc<Provider>,
+    tool: CalledTool,
+    arguments: RawObject,
+) -> Result<PlacedCall, Box<MetaAnswer>> {
+    Ok(PlacedCall {
+        account: plan::account_of(&arguments)?,
+        provider,
+        tool,
+        arguments,
+    })
 }
 
 /// The providers of these whose tools include one of such a name.
@@ -198,7 +226,7 @@ impl ProviderCall<'_> {
 
     /// The answer to a call that is not to run, by the lists that are at hand: nobody outside is asked
     /// and nothing is charged. `None` for any other call, and when no lists are.
-    async fn dry_run(&self, (called, arguments): (&str, &RawObject)) -> Option<MetaAnswer> {
+    async fn dry_run(&self, (called, arguments): (&CalledTool, &RawObject)) -> Option<MetaAnswer> {
         let options = arguments.get("options")?;
         if !options.get().contains("dryRun") {
             return None;
@@ -242,7 +270,7 @@ impl ProviderCall<'_> {
         &self,
         reached: &Reached,
         lists: Arc<Catalogue>,
-        (called, arguments): (&str, RawObject),
+        (called, arguments): (&CalledTool, RawObject),
     ) -> Result<(MetaPlan, Arc<Catalogue>), Error> {
         let arguments = Arc::new(arguments);
         let plan = self.plan(&lists, (called, &arguments)).await?;
@@ -278,21 +306,22 @@ impl ProviderCall<'_> {
     async fn plan(
         &self,
         lists: &Arc<Catalogue>,
-        (called, arguments): (&str, &Arc<RawObject>),
+        (called, arguments): (&CalledTool, &Arc<RawObject>),
     ) -> Result<MetaPlan, Error> {
+        let of = (&**self.provider, &**lists);
         if let Some(plan) = plan::at_once(lists, arguments) {
-            return Ok(plan);
+            return Ok(called.checked(of, plan));
         }
         let work = {
             let (provider, lists) = (Arc::clone(self.provider), Arc::clone(lists));
-            let (arguments, called) = (Arc::clone(arguments), called.to_owned());
+            let (arguments, called) = (Arc::clone(arguments), called.clone());
             let others = self.services.lists.known_tools(self.request, Some(&provider.id));
             move || {
                 let context = CallContext {
-                    called: &called,
+                    called: &called.name,
                     elsewhere: &|tool| having(&others, tool),
                 };
-                plan::plan_among(&provider, &lists, &arguments, &context)
+                called.plan((&provider, &lists), &arguments, &context)
             }
         };
         let holder = self.request.holder();
@@ -300,7 +329,8 @@ impl ProviderCall<'_> {
         if let Some(plan) = workers.run((&self.provider.id, &holder), PLANNING, work).await {
             return Ok(plan);
         }
-        plan::without_check(lists, arguments).ok_or_else(too_many)
+        let unchecked = plan::without_check(lists, arguments).map(|plan| called.checked(of, plan));
+        unchecked.ok_or_else(too_many)
     }
 
     /// Does what a call means. `ambiguous`: why no operation can run.
@@ -396,7 +426,8 @@ impl ProviderCall<'_> {
 fn lacks(plan: &MetaPlan, lists: &Catalogue) -> bool {
     match plan {
         MetaPlan::Answer(answer) => match answer.status {
-            AnswerStatus::UnknownTool => true,
+            // Of one that is another tool's operation its name is known.
+            AnswerStatus::UnknownTool => answer.tool.as_deref().is_none_or(|tool| tool == names::OTHER),
             AnswerStatus::Menu | AnswerStatus::NoMatch => lists.tools.is_empty(),
             _ => false,
         },

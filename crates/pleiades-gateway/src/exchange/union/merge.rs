@@ -1,10 +1,11 @@
 //! The lists of several providers in one answer.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{claims::Claims, template::matches};
 use crate::catalog::{Catalogue, Item, Provider, Tool};
 use crate::facade::definition::{self, SingleProvider};
+use crate::facade::split::is_split;
 use pleiades_mcp::translate::{self, CacheScope, EntryKind};
 use pleiades_mcp::{Raw, RawObject, Revision};
 
@@ -71,8 +72,12 @@ impl Parts {
         found.map(|(provider, lists)| (Arc::clone(provider), Arc::clone(lists)))
     }
 
-    pub(crate) fn meta_tools(&self) -> Vec<RawObject> {
-        let tools = |part: &Part| definition::tools(&part.provider, part.catalogue.as_deref(), false);
+    /// `among`: all providers that the caller sees.
+    pub(crate) fn meta_tools(&self, among: &BTreeMap<Arc<str>, Arc<Provider>>) -> Vec<RawObject> {
+        let tools = |part: &Part| {
+            let is_split = is_split(&part.provider, among);
+            definition::tools(&part.provider, part.catalogue.as_deref(), is_split)
+        };
         let tools = self.parts.iter().flat_map(tools);
         tools.map(|definition| definition.tool).collect()
     }
@@ -81,7 +86,7 @@ impl Parts {
         let providers = self.parts.iter().map(|part| SingleProvider {
             provider: &part.provider,
             catalogue: part.catalogue.as_deref(),
-            is_split: false,
+            is_split: part.provider.facade.is_split,
         });
         let providers: Vec<SingleProvider<'_>> = providers.collect();
         let tools = definition::single(name, &providers).into_iter();

@@ -175,29 +175,31 @@ fn malformed(numbers: &mut Numbers, arguments: &Map<String, Value>) -> (Value, V
 
 /// Whether what was sent is what was meant, or stands in the call as it is: `"5"` for text or number is no
 /// malformation.
-fn agrees(sent: &Value, meant: &Value, said: &Value) -> bool {
-    let parsed: Option<Value> = said.as_str().and_then(|said| serde_json::from_str(said).ok());
-    let said_or_parsed = parsed.as_ref().unwrap_or(said);
-    match (sent, meant, said_or_parsed) {
-        _ if sent == meant || sent == said => true,
-        (Value::Object(sent), Value::Object(meant), Value::Object(said)) => {
+fn agrees(sent: &Value, meant: &Value, stated: &Value) -> bool {
+    let parsed: Option<Value> = stated
+        .as_str()
+        .and_then(|stated| serde_json::from_str(stated).ok());
+    let stated_or_parsed = parsed.as_ref().unwrap_or(stated);
+    match (sent, meant, stated_or_parsed) {
+        _ if sent == meant || sent == stated => true,
+        (Value::Object(sent), Value::Object(meant), Value::Object(stated)) => {
             sent.len() == meant.len()
                 && sent.iter().all(|(name, sent)| {
-                    let (meant, said) = (meant.get(name), said.get(name));
+                    let (meant, stated) = (meant.get(name), stated.get(name));
                     meant
-                        .zip(said)
-                        .is_some_and(|(meant, said)| agrees(sent, meant, said))
+                        .zip(stated)
+                        .is_some_and(|(meant, stated)| agrees(sent, meant, stated))
                 })
         }
-        (Value::Array(sent), Value::Array(meant), Value::Array(said)) => {
-            let all = sent.iter().zip(meant).zip(said);
+        (Value::Array(sent), Value::Array(meant), Value::Array(stated)) => {
+            let all = sent.iter().zip(meant).zip(stated);
             sent.len() == meant.len()
                 && all
                     .into_iter()
-                    .all(|((sent, meant), said)| agrees(sent, meant, said))
+                    .all(|((sent, meant), stated)| agrees(sent, meant, stated))
         }
-        (Value::Array(sent), Value::Array(meant), said) => match (&**sent, &**meant) {
-            ([sent], [meant]) => agrees(sent, meant, said),
+        (Value::Array(sent), Value::Array(meant), stated) => match (&**sent, &**meant) {
+            ([sent], [meant]) => agrees(sent, meant, stated),
             _ => false,
         },
         _ => false,
@@ -226,7 +228,7 @@ fn a_malformed_call_runs_with_exactly_its_arguments_or_is_answered() {
     for seed in 0..4_000 {
         let mut numbers = Numbers(seed);
         let (tool, arguments) = operation(&mut numbers);
-        let (call, said) = malformed(&mut numbers, &arguments);
+        let (call, stated) = malformed(&mut numbers, &arguments);
         let catalogue = catalogue([
             tool.clone(),
             json!({ "name": "other", "inputSchema": { "type": "object" } }),
@@ -242,7 +244,7 @@ fn a_malformed_call_runs_with_exactly_its_arguments_or_is_answered() {
                 let sent: Value = serde_json::from_str(sent.get()).expect("JSON");
                 assert_eq!(&*meant.name, "issue_read", "seed {seed}: {call}");
                 assert!(
-                    agrees(&sent, &Value::Object(arguments), &said),
+                    agrees(&sent, &Value::Object(arguments), &stated),
                     "seed {seed}: {call}\nof {tool}\nsent {sent}"
                 );
             }

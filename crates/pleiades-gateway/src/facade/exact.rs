@@ -8,6 +8,8 @@ use pleiades_mcp::{Raw, RawObject, raw};
 
 /// Text that is searched for such numbers, all levels together (bytes).
 const MAX_SEARCHED: usize = 64 << 20;
+/// Bytes of a number that is held with every digit.
+const EXACT: usize = 15;
 
 /// Arguments that were read from a call, as JSON in which every number has the digits that it was given
 /// with. The error is a sentence that names the argument with which that fails.
@@ -168,6 +170,10 @@ fn is_changed(json: &str) -> bool {
 
 /// Whether a number is the same one once it was read and written.
 fn is_exact(number: &str) -> bool {
+    // A double holds every decimal of 15 digits.
+    if number.len() <= EXACT && !number.contains(['e', 'E']) {
+        return true;
+    }
     if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() {
         return true;
     }

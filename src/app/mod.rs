@@ -32,10 +32,11 @@ use pleiades_credential::access::origins::OriginPolicy;
 use pleiades_credential::access::{Access, Grants, Principal};
 use pleiades_credential::manager::CredentialManager;
 use pleiades_credential::vault::hashicorp::HashicorpVault;
-use pleiades_descriptor::settings::{Settings, ToolNames};
+use pleiades_descriptor::settings::{Settings, Structured, ToolNames};
 use pleiades_gateway::admin::Admin;
 use pleiades_gateway::catalog::{self, Catalog};
 use pleiades_gateway::exchange::{Exchange, Names, Sessions, Shown};
+use pleiades_gateway::facade::form::{AnswerForm, AnswerForms};
 use pleiades_gateway::proxy::api::{ApiConfig, ConnectAllowlist};
 use pleiades_gateway::proxy::{Config, Gateway};
 use pleiades_gateway::shared_state::{RedisConfig, SharedState};
@@ -369,6 +370,16 @@ fn control() -> Result<tokio::runtime::Runtime, Fault> {
         .map_err(|cause| Fault::Machine(format!("no runtime: {cause}")))
 }
 
+/// `None`: by what is known of the client.
+const fn answer_form(structured: Structured) -> Option<AnswerForm> {
+    match structured {
+        Structured::Auto => None,
+        Structured::Full => Some(AnswerForm::Full),
+        Structured::Meta => Some(AnswerForm::Meta),
+        Structured::Off => Some(AnswerForm::Off),
+    }
+}
+
 fn shown(settings: &Settings) -> Shown {
     Shown {
         name: settings.name.clone(),
@@ -377,6 +388,14 @@ fn shown(settings: &Settings) -> Shown {
             ToolNames::Safe => Names::Safe,
             ToolNames::Dotted => Names::Dotted,
         },
+        forms: AnswerForms::new(
+            answer_form(settings.facade.structured),
+            settings
+                .facade
+                .structured_clients
+                .iter()
+                .map(|(client, structured)| (client.as_str(), answer_form(*structured))),
+        ),
     }
 }
 

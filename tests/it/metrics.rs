@@ -192,7 +192,9 @@ async fn every_metric_that_is_registered_is_moved_by_what_it_counts() {
     watch.moved([names::CACHE]).await;
     meta.call("use_one", json!({ "tool": "long", "arguments": {} }))
         .await;
-    watch.moved([names::RESULT_HANDLES]).await;
+    watch
+        .moved([names::RESULT_HANDLES, names::RESULT_TOKENS_CUT])
+        .await;
 
     let tools = Arc::new(TestClient::connect(&world, "/tools/one", "2025-11-25").await);
     let caller = Arc::clone(&tools);

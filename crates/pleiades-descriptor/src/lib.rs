@@ -30,7 +30,7 @@ pub use limits::{BreakerConfig, Limits, RateConfig, RateScope};
 pub use policy::{Allow, Arguments, Consent, ConsentFrequency, Pin, Price, RelayMode, Tools};
 pub use provider::{CacheConfig, Descriptor, Exposure, Facade, Mode, OperationNames, Results, Split};
 pub use read::{duplicate_fault, files, mark_duplicates, read, read_file, unreadable};
-pub use scalar::{Glob, Globs, References, Size, Span};
+pub use scalar::{Glob, Globs, References, Size, Span, TokenLimit};
 pub use schema::published as schema;
 /// What others read and check beside whole files.
 pub mod reader {

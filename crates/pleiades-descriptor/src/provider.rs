@@ -9,7 +9,7 @@ use super::{
     auth::Auth,
     limits::Limits,
     policy::{Allow, Arguments, Consent, Price, RelayMode, Tools},
-    scalar::{Globs, Span},
+    scalar::{Globs, Span, TokenLimit},
     upstream::Upstream,
 };
 
@@ -102,7 +102,8 @@ pub struct Facade {
     /// Other words for operations, by tool name: a prompt that has such a phrase is about that operation.
     /// Of a phrase the first 16 words count. Default: none.
     pub aliases: BTreeMap<String, Vec<String>>,
-    /// How long results are shaped. Default: unshaped. Not built yet.
+    /// What becomes of results that are long. Default: the meta view cuts them as `results: {}` does, the tool
+    /// view does not.
     pub results: Option<Results>,
     /// Which answers of reads are given again for a while. Default: none.
     pub cache: Option<CacheConfig>,
@@ -160,13 +161,25 @@ pub enum Exposure {
     Soft,
 }
 
-/// How long results are shaped. Not built yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// What becomes of results that are long. Where it is written the tool view cuts them too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Results {
-    /// Tokens a result may have before it is cut, at least 1.
-    #[schemars(range(min = 1, max = 4_294_967_295_u32))]
-    pub max_tokens: u32,
+    /// Tokens that text and data of an answer may take together, 100 to 4294967295: what takes more is cut
+    /// into pages. `off`: nothing is cut.
+    pub max_tokens: TokenLimit,
+    /// How long the whole of a result that was cut can be read on, 1s to 24h.
+    #[schemars(extend("x-min" = "1s", "x-max" = "24h"))]
+    pub keep_for: Span,
+}
+
+impl Default for Results {
+    fn default() -> Self {
+        Self {
+            max_tokens: TokenLimit(Some(8_000)),
+            keep_for: Span::secs(15 * 60),
+        }
+    }
 }
 
 /// Which answers of reads are given again, to the same caller by the same account for the same arguments,

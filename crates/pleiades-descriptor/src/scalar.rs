@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, ops::Deref, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, de::Visitor};
 use url::Url;
 
 /// A duration written `<integer>(ms|s|m|h)`. Dereferences to [`Duration`].
@@ -106,6 +106,68 @@ impl JsonSchema for Span {
             "description": "A duration: an integer and `ms`, `s`, `m` or `h`, such as `30s`.",
             "pattern": "^([0-9]+(ms|s|m|h)|.*\\$\\{.+\\}.*)$",
             "x-check": "duration"
+        })
+    }
+}
+
+/// A number of tokens, or `off`: no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenLimit(pub Option<u32>);
+
+impl<'de> Deserialize<'de> for TokenLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LimitVisitor;
+
+        impl Visitor<'_> for LimitVisitor {
+            type Value = TokenLimit;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of tokens or `off`")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<TokenLimit, E> {
+                let number = u32::try_from(number).map_err(E::custom)?;
+                Ok(TokenLimit(Some(number)))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<TokenLimit, E> {
+                let number = u32::try_from(number).map_err(E::custom)?;
+                Ok(TokenLimit(Some(number)))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<TokenLimit, E> {
+                match word {
+                    "off" => Ok(TokenLimit(None)),
+                    _ => Err(E::custom("neither a number nor `off`")),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(LimitVisitor)
+    }
+}
+
+impl Serialize for TokenLimit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(number) => serializer.serialize_u32(number),
+            None => serializer.serialize_str("off"),
+        }
+    }
+}
+
+impl JsonSchema for TokenLimit {
+    fn schema_name() -> Cow<'static, str> {
+        "TokenLimit".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number of tokens, 100 to 4294967295, or `off`.",
+            "anyOf": [
+                { "type": "integer", "minimum": 100, "maximum": u32::MAX },
+                { "const": "off" }
+            ]
         })
     }
 }

@@ -62,6 +62,9 @@ impl<'a> ShapeCheck<'a> {
                 return self.check_kind(node, options, place);
             }
         }
+        if let Some([number, word]) = body.get("anyOf").and_then(Value::as_array).map(Vec::as_slice) {
+            return self.check_number_or_word(node, (number, word), place.path);
+        }
         let kind = body.get("type").and_then(Value::as_str);
         match (kind, &mut node.kind) {
             (None, _) | (Some("boolean"), Kind::Bool(_)) => {}
@@ -124,6 +127,26 @@ impl<'a> ShapeCheck<'a> {
         if is_pending(option) && !place.pending {
             let (at, finding) = (node.at, self.not_built(found));
             self.report.lenient(at, place.path, finding);
+        }
+    }
+
+    /// A number, or the one word that stands for none.
+    fn check_number_or_word(&mut self, node: &mut Node, (number, word): (&'a Value, &'a Value), path: &str) {
+        let word = word.get("const").and_then(Value::as_str).unwrap_or_default();
+        match &node.kind {
+            Kind::Number { .. } => self.check_number(node, number, number, path),
+            Kind::Text(text) if text.resolved.as_deref() == Some(word) => {}
+            _ => {
+                let finding = say(format!(
+                    "must be an integer or `{word}`, found {}",
+                    node.describe()
+                ));
+                self.refuse(
+                    node,
+                    path,
+                    finding.cure(format!("write digits only, or `{word}`")),
+                );
+            }
         }
     }
 

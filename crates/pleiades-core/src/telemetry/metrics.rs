@@ -38,6 +38,7 @@ pub(super) struct Families {
     pub(super) refreshes: IntCounterVec,
     pub(super) cache: IntCounterVec,
     pub(super) menus: IntCounterVec,
+    pub(super) tokens_cut: IntCounterVec,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +85,7 @@ impl Metrics {
             refreshes: counters(&registry, &names::TOKEN_REFRESH),
             cache: counters(&registry, &names::CACHE),
             menus: counters(&registry, &names::MENUS),
+            tokens_cut: counters(&registry, &names::RESULT_TOKENS_CUT),
         });
         gauges(&registry, &names::BUILD_INFO)
             .with_label_values(&[env!("CARGO_PKG_VERSION")])

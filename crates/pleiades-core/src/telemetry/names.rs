@@ -183,6 +183,13 @@ pub const CACHE: Metric = metric(
     &["provider", "outcome"],
     "What became of calls that the cache of answers may answer, and of writes that empty it.",
 );
+/// Results that were cut.
+pub const RESULT_TOKENS_CUT: Metric = metric(
+    "pleiades_result_tokens_cut_total",
+    MetricKind::Counter,
+    &["provider"],
+    "Tokens of results, by estimate, that were not sent because the results were long.",
+);
 /// Results that can be read on.
 pub const RESULT_HANDLES: Metric = metric(
     "pleiades_result_handles",
@@ -220,7 +227,7 @@ pub const BUILD_INFO: Metric = metric(
 );
 
 /// Every metric of ours.
-pub const ALL: [Metric; 24] = [
+pub const ALL: [Metric; 25] = [
     CALLS,
     CALL_DURATION,
     TOOL_CALLS,
@@ -240,6 +247,7 @@ pub const ALL: [Metric; 24] = [
     FACADE_REPAIRS,
     MENUS,
     CACHE,
+    RESULT_TOKENS_CUT,
     RESULT_HANDLES,
     TOKEN_REFRESH,
     CREDENTIAL_STATE,

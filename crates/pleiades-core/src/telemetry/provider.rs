@@ -54,6 +54,7 @@ pub struct ProviderMetrics {
     refreshes: Counters<{ names::REFRESHES.len() }>,
     cache: Counters<{ names::CACHE_OUTCOMES.len() }>,
     menus: Counters<{ names::MENU_OUTCOMES.len() }>,
+    tokens_cut: OnceLock<IntCounter>,
     by_tool: RwLock<HashMap<Box<str>, Arc<Outcomes>>>,
     other_tool: Outcomes,
     /// Set once, when the provider was removed.
@@ -80,6 +81,7 @@ impl ProviderMetrics {
             refreshes: empty(),
             cache: empty(),
             menus: empty(),
+            tokens_cut: OnceLock::new(),
             by_tool: RwLock::default(),
             other_tool: Outcomes(empty()),
             gone: AtomicBool::new(false),
@@ -140,6 +142,14 @@ impl ProviderMetrics {
         };
         let made = || self.families.cache.with_label_values(&[&*self.id, *outcome]);
         self.series(cell, made).inspect(|counter| counter.inc());
+    }
+
+    /// So many tokens of a result were not sent.
+    pub fn tokens_cut(&self, tokens: usize) {
+        let made = || self.families.tokens_cut.with_label_values(&[&*self.id]);
+        let tokens = u64::try_from(tokens).unwrap_or(u64::MAX);
+        self.series(&self.tokens_cut, made)
+            .inspect(|counter| counter.inc_by(tokens));
     }
 
     /// State of the breaker: 0 closed, 1 half open, 2 open.
@@ -261,6 +271,7 @@ impl ProviderMetrics {
         gone(self.families.inflight.remove_label_values(&[id]));
         gone(self.families.breaker.remove_label_values(&[id]));
         gone(self.families.tools.remove_label_values(&[id]));
+        gone(self.families.tokens_cut.remove_label_values(&[id]));
         gone(self.families.upstream_duration.remove_label_values(&[id]));
         for outcome in made(&self.refreshes, &names::REFRESHES) {
             gone(self.families.refreshes.remove_label_values(&[id, outcome]));

@@ -1,6 +1,6 @@
 //! The smaller parts of the settings.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,20 +29,27 @@ pub struct FacadeSettings {
     pub single: bool,
     /// What is shown before an account is connected, where the descriptor says nothing.
     pub exposure: Exposure,
-    /// How much of an answer stands in `structuredContent`. Only `full` is built yet.
+    /// How much of an answer of the meta view stands in `structuredContent`. `?structured=` in the address
+    /// of a view goes before it.
     pub structured: Structured,
+    /// The same for clients by the names they give themselves (`*` and `?`; in any case), of which the longest
+    /// that fits counts. Default: none.
+    pub structured_clients: BTreeMap<String, Structured>,
 }
 
 /// How much of an answer stands in `structuredContent`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Structured {
-    /// The whole answer.
+    /// By what clients are known to show their models: `meta` for those that show `content` and
+    /// `structuredContent` (Copilot CLI), `off` for those that show `content` (Kimi), else `full`.
     #[default]
+    Auto,
+    /// The whole answer.
     Full,
-    /// Everything but the text. Not built yet.
+    /// Everything but the text.
     Meta,
-    /// Nothing: there is no `structuredContent`. Not built yet.
+    /// Nothing: there is no `structuredContent`.
     Off,
 }
 

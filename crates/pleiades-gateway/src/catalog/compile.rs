@@ -12,7 +12,7 @@ use url::Url;
 use wildmatch::WildMatch;
 
 use super::{
-    CacheRule, FacadeConfig, NamesShown, Presentation, ReadRules, RelayAccess, ToolRules,
+    CacheRule, FacadeConfig, NamesShown, Presentation, ReadRules, RelayAccess, ResultLimits, ToolRules,
     endpoint_digest::endpoint_digest,
 };
 use pleiades_core::limit::{BreakerRule, Per, Rate, Rules};
@@ -142,6 +142,17 @@ fn facade(descriptor: &Descriptor, context: &CompileContext) -> FacadeConfig {
         },
         is_split: descriptor.facade.split == Split::ReadWrite,
         phrases: phrases(descriptor),
+        results: descriptor
+            .facade
+            .results
+            .map_or_else(ResultLimits::default, |given| ResultLimits {
+                max_tokens: given
+                    .max_tokens
+                    .0
+                    .map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
+                keep_for: given.keep_for.get(),
+                in_tool_view: true,
+            }),
     }
 }
 

@@ -51,7 +51,7 @@ pub use lists::{Catalogue, Item, Tool};
 pub use live::Live;
 pub use load::DescriptorReader;
 pub use offline::OfflineProvider;
-pub use provider::{CacheRule, FacadeConfig, NamesShown, Presentation, Provider, RelayAccess};
+pub use provider::{CacheRule, FacadeConfig, NamesShown, Presentation, Provider, RelayAccess, ResultLimits};
 pub use reload::{Reload, ReloadOutcome};
 pub use repair::MAX_URI;
 pub use rules::{ReadRules, ToolRules};

@@ -109,10 +109,33 @@ pub struct FacadeConfig {
     pub mode: Presentation,
     /// How its one tool names operations.
     pub names: NamesShown,
+    /// What becomes of long results.
+    pub results: ResultLimits,
     /// `facade.split: read_write`: what only reads has a tool of its own.
     pub is_split: bool,
     /// `facade.aliases`: what people call its tools.
     pub phrases: Phrases,
+}
+
+/// `facade.results`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResultLimits {
+    /// Tokens that text and data of an answer may take together; `None`: nothing is cut.
+    pub max_tokens: Option<usize>,
+    /// How long the whole of a result is kept that was cut.
+    pub keep_for: Duration,
+    /// Whether the tool view cuts too.
+    pub in_tool_view: bool,
+}
+
+impl Default for ResultLimits {
+    fn default() -> Self {
+        Self {
+            max_tokens: Some(8_000),
+            keep_for: Duration::from_secs(15 * 60),
+            in_tool_view: false,
+        }
+    }
 }
 
 /// `facade.mode`.

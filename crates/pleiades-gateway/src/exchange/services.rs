@@ -8,6 +8,7 @@ use super::request::{Names, Request};
 use super::session::{Mailboxes, RepeatedCalls, Sessions};
 use super::{account::Accounts, call::Calls, client::Questions, lists::ListReader, workers::Workers};
 use crate::catalog::Catalog;
+use crate::facade::form::AnswerForms;
 use crate::result_store::ResultStores;
 use pleiades_core::telemetry::Metrics;
 use pleiades_upstream::Upstreams;
@@ -21,6 +22,8 @@ pub struct Shown {
     pub single: bool,
     /// `tool_names`.
     pub names: Names,
+    /// `facade.structured` and `facade.structured_clients`.
+    pub forms: AnswerForms,
 }
 
 #[derive(Debug)]

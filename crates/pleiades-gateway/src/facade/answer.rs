@@ -8,8 +8,10 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::blocks::{self, SortedBlocks};
 use super::explain;
+use super::form::AnswerForm;
 use pleiades_core::error::{Code, Error, whole_seconds};
 use pleiades_core::telemetry::names;
+use pleiades_core::text::with_controls_shown;
 use pleiades_mcp::{Raw, RawObject, Revision, raw};
 
 pub use super::blocks::repair_result;
@@ -172,6 +174,8 @@ pub struct MetaAnswer {
     /// Whether it answers a tool whose own results are of a schema: what is ours may not stand in
     /// `structuredContent` then, since clients check that (MCP 2025-11-25, tools, "Output Schema").
     pub is_of_schema: bool,
+    /// How much of it stands in `structuredContent`.
+    pub form: AnswerForm,
 }
 
 /// Which part of a result an answer holds, in items: elements, members, lines or characters.
@@ -207,6 +211,7 @@ impl MetaAnswer {
             tool: None,
             cause: None,
             is_of_schema: false,
+            form: AnswerForm::Full,
         }
     }
 
@@ -244,7 +249,10 @@ impl MetaAnswer {
             .filter(|data| data.get() != "null");
         let text = match data {
             Some(data) if texts.is_empty() => data.get().to_owned(),
-            _ => texts.join("\n"),
+            _ => match texts.as_slice() {
+                [text] => with_controls_shown(text).into_owned(),
+                texts => with_controls_shown(&texts.join("\n")).into_owned(),
+            },
         };
         Self {
             text,
@@ -293,7 +301,7 @@ impl MetaAnswer {
     fn structured<'a>(&'a self, telemetry_id: &'a str) -> StructuredAnswer<'a> {
         StructuredAnswer {
             status: self.status.as_str(),
-            text: &self.text,
+            text: Some(&self.text),
             data: self.data.as_deref(),
             accounts: &self.accounts,
             account_id: self.account.as_deref(),
@@ -310,10 +318,15 @@ impl MetaAnswer {
     #[must_use]
     pub fn into_result(self, revision: Revision, telemetry_id: &str) -> Raw {
         let text = &*self.text;
-        let object = self.structured(telemetry_id);
-        let (beside, structured_content) = match self.is_of_schema {
-            true => (Some(AnswerMeta { answer: object }), None),
-            false => (None, Some(object)),
+        let mut object = self.structured(telemetry_id);
+        let (beside, structured_content) = match (self.is_of_schema, self.form) {
+            (true, _) => (Some(AnswerMeta { answer: object }), None),
+            (false, AnswerForm::Full) => (None, Some(object)),
+            (false, AnswerForm::Meta) => {
+                object.text = None;
+                (None, Some(object))
+            }
+            (false, AnswerForm::Off) => (None, None),
         };
         raw::raw(&AnswerResult {
             result_type: revision.is_modern().then_some("complete"),
@@ -375,7 +388,8 @@ struct TextBlock<'a> {
 #[serde(rename_all = "camelCase")]
 struct StructuredAnswer<'a> {
     status: &'static str,
-    text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "<[Value]>::is_empty")]

@@ -74,6 +74,36 @@ pub(crate) fn part(
     Ok((answer, shaped.cut))
 }
 
+/// A result of the tool view within a budget, and the tokens that it leaves out; `None` where it needs no cut,
+/// or tells of a failure.
+pub(crate) fn shortened(result: &RawObject, budget: usize) -> Option<(RawObject, usize)> {
+    if blocks::is_error(result) {
+        return None;
+    }
+    let SortedBlocks { texts, content } = blocks::sorted(result);
+    let data = result
+        .get("structuredContent")
+        .filter(|data| data.get() != "null");
+    let source = ShapeSource { texts: &texts, data };
+    let request = ShapeRequest {
+        budget: Some(budget),
+        prompt: "",
+        select: None,
+        page: 1,
+        sends_data: data.is_some(),
+        handle: None,
+    };
+    let shaped = shape(source, request).ok().filter(|shaped| shaped.cut > 0)?;
+    let text = json!({ "type": "text", "text": shaped.text });
+    let blocks: Vec<_> = std::iter::once(raw::raw(&text)).chain(content).collect();
+    let mut short = result.clone();
+    short.put("content", &blocks);
+    if let (Some(_), Some(data)) = (data, shaped.data) {
+        short.set("structuredContent", data);
+    }
+    Some((short, shaped.cut))
+}
+
 /// The answer for a handle under which this caller finds nothing: the same whether it was never given, has
 /// expired, or is of somebody else.
 pub(crate) fn unknown_result() -> MetaAnswer {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::api::route::{self as api, ApiRoute, is_id};
 use crate::exchange::{Names, Scope};
+use crate::facade::form::AnswerForm;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
 use pleiades_core::text::{printable, without_tokens};
@@ -34,13 +35,15 @@ pub(super) fn is_for_people(path: &str) -> bool {
     path.starts_with("/oauth/connect/") || path == "/oauth/callback" || path.starts_with("/oauth/callback/")
 }
 
-/// Reads a path, of which a final slash names the same, and how names are to be shown (`?names=safe`,
-/// `?names=dotted`). Whether the provider exists is not asked here. Errors: [`Code::UnknownPath`].
+/// Reads a path, of which a final slash names the same, how names are to be shown (`?names=safe`,
+/// `?names=dotted`), and how much of answers is to stand in `structuredContent` (`?structured=full`, `meta`,
+/// `off`). Whether the provider exists is not asked here. Errors: [`Code::UnknownPath`].
 pub(super) fn route(path: &str, query: Option<&str>) -> Result<Route, Error> {
     let route = by_path(path).map_err(|error| error.because(format!("`{}`", shown(path))))?;
     Ok(match route {
         Route::Mcp(mut scope) => {
             scope.names = query.and_then(names_style);
+            scope.structured = query.and_then(answer_form);
             Route::Mcp(scope)
         }
         other => other,
@@ -55,6 +58,12 @@ fn names_style(query: &str) -> Option<Names> {
             "dotted" => Some(Names::Dotted),
             _ => None,
         })
+}
+
+fn answer_form(query: &str) -> Option<AnswerForm> {
+    let pairs = query.split('&');
+    let mut words = pairs.filter_map(|pair| pair.strip_prefix("structured="));
+    words.find_map(AnswerForm::parse)
 }
 
 /// The path of a view as it is written into a client's configuration; of `/` it is the meta view of all.

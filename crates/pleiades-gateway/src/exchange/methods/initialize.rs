@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::describe::{capabilities, instructions, server_info};
 use crate::exchange::request::{Keys, Request};
-use crate::exchange::session::{abilities, client_name, negotiated};
+use crate::exchange::session::{abilities, negotiated, stated_name};
 use crate::exchange::{reply::Done, services::MethodServices};
 use pleiades_core::error::{Code, Error};
 use pleiades_mcp::translate::{self, CacheScope};
@@ -49,7 +49,7 @@ pub(super) async fn initialize(
             request.principal(),
             request.scope(),
             revision,
-            (abilities, client_name(params)),
+            (abilities, &stated_name(params)),
         ),
     })
 }

@@ -15,6 +15,8 @@ use crate::exchange::union::Listed;
 use crate::exchange::{reply::Done, services::MethodServices};
 use crate::facade::answer::{AnswerStatus, MetaAnswer};
 use crate::facade::menu::Menu;
+use super::answer_form::form;
+use crate::facade::form::AnswerForm;
 use crate::facade::meta_tool::{self, CallContext};
 use crate::facade::part::WantedPart;
 use crate::facade::plan::{self, MetaPlan};
@@ -37,7 +39,7 @@ pub(super) async fn meta_call(
     params: &RawObject,
 ) -> Result<Done, Error> {
     match services.is_single(request).then(|| goal(params)).flatten() {
-        Some(prompt) => across(services, request, prompt).await,
+        Some(prompt) => across(services, request, (prompt, form(services, request, params))).await,
         None => to_provider(services, request, name, params).await,
     }
 }
@@ -51,7 +53,7 @@ async fn to_provider(
 ) -> Result<Done, Error> {
     let (provider, called, named, arguments) = match meta_provider(services, request, (name, params))? {
         Ok(placed) => placed.into_parts(),
-        Err(answer) => return Ok(unplaced(request, *answer)),
+        Err(answer) => return Ok(unplaced(request, *answer, form(services, request, params))),
     };
     request.facts().set_provider(&provider.id);
     // The account that a call's own arguments name goes before all others.
@@ -62,6 +64,7 @@ async fn to_provider(
         services,
         request,
         provider: &provider,
+        form: form(services, request, params),
     };
     call.name_tool(&arguments, &provider.live.shared.load());
     if let Some(answer) = call.dry_run((&called, &arguments)).await {
@@ -114,7 +117,11 @@ fn goal(params: &RawObject) -> Option<String> {
 }
 
 /// The operations of all providers that this caller sees, as far as they are at hand, for a goal.
-async fn across(services: &MethodServices, request: &Request<'_>, prompt: String) -> Result<Done, Error> {
+async fn across(
+    services: &MethodServices,
+    request: &Request<'_>,
+    (prompt, form): (String, AnswerForm),
+) -> Result<Done, Error> {
     let known = services.lists.known_tools(request, None);
     let work = move || {
         let lists: Vec<(&Provider, &Catalogue)> = known
@@ -128,7 +135,7 @@ async fn across(services: &MethodServices, request: &Request<'_>, prompt: String
         .workers
         .run((&ALL_PROVIDERS.into(), &holder), PLANNING, work)
         .await;
-    Ok(unplaced(request, answer.ok_or_else(too_many)?))
+    Ok(unplaced(request, answer.ok_or_else(too_many)?, form))
 }
 
 /// Whom a call of a meta tool is for.
@@ -204,7 +211,8 @@ fn having(known: &[(Arc<Provider>, Arc<Catalogue>)], tool: &str) -> Vec<Arc<str>
 }
 
 /// The answer to a call before it is known whom it is for.
-fn unplaced(request: &Request<'_>, mut answer: MetaAnswer) -> Done {
+fn unplaced(request: &Request<'_>, mut answer: MetaAnswer, form: AnswerForm) -> Done {
+    answer.form = form;
     if let Some(cause) = answer.cause.take() {
         request.facts().set_cause(cause);
     }

@@ -1,5 +1,6 @@
 //! The methods of MCP, one function each: a request and its parameters in, what it came to out.
 
+mod answer_form;
 mod cached_call;
 mod describe;
 mod forward;

@@ -9,17 +9,19 @@ use crate::exchange::request::Request;
 use crate::exchange::{reply::Done, services::MethodServices};
 use crate::facade::answer::{AnswerStatus, MetaAnswer};
 use crate::facade::repairs::Repair;
+use super::answer_form::client;
+use crate::facade::form::AnswerForm;
 use pleiades_core::error::{Code, Error};
-use pleiades_core::telemetry::{View, names};
+use pleiades_core::telemetry::View;
 use pleiades_mcp::{Raw, RawObject};
-
-const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 
 #[derive(Clone, Copy)]
 pub(super) struct ProviderCall<'a> {
     pub(super) services: &'a MethodServices,
     pub(super) request: &'a Request<'a>,
     pub(super) provider: &'a Arc<Provider>,
+    /// How much of its answers stands in `structuredContent`.
+    pub(super) form: AnswerForm,
 }
 
 impl ProviderCall<'_> {
@@ -43,6 +45,7 @@ impl ProviderCall<'_> {
             answer.accounts = self.services.accounts.accounts_of(self.request, self.provider);
         }
         answer.account = account;
+        answer.form = self.form;
     }
 
     pub(super) fn answered(&self, account: Option<Arc<str>>, mut answer: MetaAnswer) -> Done {
@@ -84,19 +87,9 @@ impl ProviderCall<'_> {
         if repairs.is_empty() {
             return;
         }
-        let meta: Option<RawObject> = params.read("_meta");
-        let info: Option<RawObject> = meta.and_then(|meta| meta.read(CLIENT_INFO));
-        let stated = info.and_then(|info| info.read::<String>("name"));
-        let stated = stated.map(|name| names::client(&name));
-        let client = match stated.or(self.request.peer().client) {
-            Some(client) => client,
-            None => self.request.session().map_or(names::OTHER, |session| {
-                let sessions = &self.services.sessions;
-                sessions.client(self.request.principal(), self.request.scope(), session)
-            }),
-        };
+        let client = client(self.services, self.request, params);
         for repair in repairs {
-            self.services.metrics.repaired(client, repair.as_str());
+            self.services.metrics.repaired(&client, repair.as_str());
         }
     }
 }

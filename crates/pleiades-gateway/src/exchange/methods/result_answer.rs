@@ -7,18 +7,15 @@ use crate::catalog::Tool;
 use crate::exchange::account::Reached;
 use crate::exchange::{reply::Done, workers::LARGE};
 use crate::facade::answer::{AnswerStatus, MetaAnswer};
+use crate::facade::form::AnswerForm;
 use crate::facade::options::ResultRequest;
-use crate::facade::part::{WantedPart, nothing_read, nothing_selected, part, unknown_result};
+use crate::facade::part::{WantedPart, nothing_read, nothing_selected, part, shortened, unknown_result};
 use crate::result_store::{AccountScope, ResultOwner, StoredResult};
 use pleiades_mcp::{RawObject, Revision, translate};
 use pleiades_shaping::{ShapeFault, ShapeHandle, ShapeRequest, may_exceed};
 
 /// How long a large result waits for a worker that takes it apart.
 const SHAPING: Duration = Duration::from_secs(20);
-/// Tokens that text and data of an answer may take together.
-const MAX_TOKENS: usize = 8_000;
-/// How long the whole of a result is kept that was cut.
-const KEEP_FOR: Duration = Duration::from_secs(15 * 60);
 
 /// A result that a call brought.
 pub(super) struct BroughtResult<'a> {
@@ -54,7 +51,7 @@ impl PartWork {
             prompt: &self.wanted.prompt,
             select: self.wanted.select.as_deref(),
             page: self.wanted.page.max(1),
-            sends_data: true,
+            sends_data: self.head.form != AnswerForm::Off,
             handle,
         };
         part(self.head.clone(), &self.result, &self.wanted, request)
@@ -69,25 +66,22 @@ impl ProviderCall<'_> {
         wanted: WantedPart,
         notes: Vec<String>,
     ) -> Done {
-        let is_cut =
-            wanted.select.is_some() || (!wanted.full && may_exceed(size(&brought.result), MAX_TOKENS));
+        let budget = self.provider.facade.results.max_tokens.filter(|_| !wanted.full);
+        let is_cut = wanted.select.is_some() || Self::is_long(&brought.result, budget);
         let is_ok = MetaAnswer::status_of(&brought.result) == AnswerStatus::Ok;
         let account = brought.account.clone();
         if !is_ok || !is_cut {
             let result = self.translated(brought.result, brought.revision);
             return self.answered_whole(account, result, notes).await;
         }
-        let budget = (!wanted.full).then_some(MAX_TOKENS);
         let answer = self.cut_answer(brought, wanted, budget, notes).await;
         self.answered(account, answer)
     }
 
     /// Tokens that one of so many calls of a plan may take of what all of them may.
-    pub(super) const fn share(&self, calls: usize, full: bool) -> Option<usize> {
-        match full {
-            true => None,
-            false => MAX_TOKENS.checked_div(calls),
-        }
+    pub(super) fn share(&self, calls: usize, full: bool) -> Option<usize> {
+        let all = self.provider.facade.results.max_tokens.filter(|_| !full)?;
+        all.checked_div(calls)
     }
 
     /// Whether a result may take more tokens than these.
@@ -104,6 +98,7 @@ impl ProviderCall<'_> {
         notes: Vec<String>,
     ) -> MetaAnswer {
         let account = brought.account.clone();
+        let keep_for = self.provider.facade.results.keep_for;
         let (reached, tool) = (brought.reached, brought.tool);
         let stored = self.stored(reached, tool, Arc::new(brought.result), brought.revision);
         let stored = Arc::new(StoredResult { budget, ..stored });
@@ -117,13 +112,14 @@ impl ProviderCall<'_> {
         let work = self.part_work(
             stored,
             wanted,
-            (budget, handle.clone().map(|id| (id, KEEP_FOR))),
+            (budget, handle.clone().map(|id| (id, keep_for))),
             head,
         );
         let (work, made) = self.made(work).await;
         let is_large = handle.is_none();
         match made {
-            Ok((mut answer, _)) => {
+            Ok((mut answer, cut)) => {
+                self.count_cut(cut);
                 if let Some(handle) = handle.filter(|_| answer.page.is_some()) {
                     self.keep(&handle, &work.stored).await;
                     answer.result_id = Some(handle);
@@ -136,7 +132,7 @@ impl ProviderCall<'_> {
                 if let Some(handle) = &handle {
                     self.keep(handle, &work.stored).await;
                 }
-                let named = handle.as_deref().map(|id| (id, KEEP_FOR.as_secs()));
+                let named = handle.as_deref().map(|id| (id, keep_for.as_secs()));
                 nothing_selected(&fault, &tool.alias, named)
             }
         }
@@ -198,7 +194,8 @@ impl ProviderCall<'_> {
     async fn keep(&self, handle: &str, stored: &Arc<StoredResult>) {
         let owner = self.owner(stored.fingerprint);
         let handles = &self.services.results.handles;
-        handles.keep(&owner, handle, stored, KEEP_FOR).await;
+        let keep_for = self.provider.facade.results.keep_for;
+        handles.keep(&owner, handle, stored, keep_for).await;
     }
 
     fn owner(&self, account: Option<[u8; 32]>) -> ResultOwner {
@@ -225,6 +222,8 @@ impl ProviderCall<'_> {
         (budget, handle): (Option<usize>, Option<(String, Duration)>),
         head: MetaAnswer,
     ) -> PartWork {
+        let mut head = head;
+        head.form = self.form;
         let is_single = self.services.is_single(self.request);
         PartWork {
             result: self.translated(RawObject::clone(&stored.result), stored.revision),
@@ -250,6 +249,39 @@ impl ProviderCall<'_> {
         let made = workers.run((&self.provider.id, &holder), SHAPING, move || shared.run());
         let made = made.await.unwrap_or_else(|| work.run());
         (work, made)
+    }
+
+    /// A result of the tool view, where its provider's are cut there too.
+    pub(super) async fn shortened(&self, result: RawObject) -> RawObject {
+        let limits = self.provider.facade.results;
+        let budget = limits.max_tokens.filter(|_| limits.in_tool_view);
+        let bytes = size(&result);
+        let Some(budget) = budget.filter(|budget| may_exceed(bytes, *budget)) else {
+            return result;
+        };
+        let result = Arc::new(result);
+        let made = match bytes <= LARGE {
+            true => shortened(&result, budget),
+            false => {
+                let (shared, holder) = (Arc::clone(&result), self.request.holder());
+                let workers = &self.services.workers;
+                let work = move || shortened(&shared, budget);
+                let made = workers.run((&self.provider.id, &holder), SHAPING, work).await;
+                made.unwrap_or_else(|| shortened(&result, budget))
+            }
+        };
+        let Some((short, cut)) = made else {
+            return Arc::unwrap_or_clone(result);
+        };
+        self.count_cut(cut);
+        short
+    }
+
+    fn count_cut(&self, tokens: usize) {
+        if tokens > 0 {
+            let metrics = &self.services.metrics;
+            metrics.provider(&self.provider.id).tokens_cut(tokens);
+        }
     }
 
     async fn answered_whole(&self, account: Option<Arc<str>>, result: RawObject, notes: Vec<String>) -> Done {

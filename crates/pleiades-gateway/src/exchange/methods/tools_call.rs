@@ -10,7 +10,7 @@ use crate::exchange::call::CallOutcome;
 use crate::exchange::request::Request;
 use crate::exchange::union::Listed;
 use crate::exchange::{reply::Done, services::MethodServices};
-use crate::facade::answer;
+use crate::facade::{answer, form::AnswerForm};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
 use pleiades_mcp::{RawObject, headers, translate};
@@ -41,6 +41,7 @@ async fn tool_call(
         services,
         request,
         provider: &provider,
+        form: AnswerForm::Full,
     };
     let lists = match services.lists.connected(request, &provider).await {
         Ok(lists) => lists,
@@ -68,6 +69,7 @@ async fn tool_call(
             answer::repair_result(&mut result);
             let mut result = translate::result("tools/call", result, from, request.revision());
             sign_result(account.as_ref(), &mut result);
+            let result = call.shortened(result).await;
             let outcome = answer::outcome_of(&result);
             Ok(Done::Result(result.close(), outcome))
         }

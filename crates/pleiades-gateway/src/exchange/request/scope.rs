@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::{Provider, Snapshot};
 use crate::exchange::fault::unknown_provider;
+use crate::facade::form::AnswerForm;
 use pleiades_core::error::Error;
 use pleiades_core::telemetry::View;
 
@@ -26,6 +27,8 @@ pub struct Scope {
     pub provider: Option<Arc<str>>,
     /// How names are shown; `None`: as the settings say.
     pub names: Option<Names>,
+    /// How much of an answer stands in `structuredContent`; `None`: as the settings say.
+    pub structured: Option<AnswerForm>,
 }
 
 impl Scope {
@@ -36,6 +39,7 @@ impl Scope {
             view,
             provider,
             names: None,
+            structured: None,
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) use mailbox::{Mailbox, Mailboxes};
 pub(crate) use remembered::RememberedSessions;
 pub(crate) use repeats::RepeatedCalls;
 pub(crate) use running::RunningRequests;
+pub(crate) use sealed::stated_name;
 pub use sealed::{Sessions, abilities, client_name, negotiated};
 pub(crate) use tokens::Tokens;
 pub use tokens::unsealed;

@@ -10,6 +10,7 @@ use crate::exchange::request::Scope;
 use crate::shared_state::SharedState;
 use pleiades_core::error::Error;
 use pleiades_core::telemetry::names;
+use pleiades_core::text;
 use pleiades_core::time::unix_now;
 use pleiades_credential::access::Principal;
 use pleiades_mcp::seal::Sealer;
@@ -88,10 +89,10 @@ impl Sessions {
         Some((revision, ClientCapabilities::from_bits(bits)))
     }
 
-    /// The name of a session's client, as metrics have it.
-    pub(crate) fn client(&self, principal: &Principal, scope: &Scope, id: &str) -> &'static str {
+    /// The name that a session's client gave itself.
+    pub(crate) fn client(&self, principal: &Principal, scope: &Scope, id: &str) -> String {
         let claims = self.claims(principal, scope, id).unwrap_or_default();
-        names::client(claims.splitn(3, ' ').nth(2).unwrap_or_default())
+        claims.splitn(3, ' ').nth(2).unwrap_or_default().to_owned()
     }
 
     fn claims(&self, principal: &Principal, scope: &Scope, id: &str) -> Option<String> {
@@ -168,9 +169,15 @@ pub fn abilities(params: &RawObject) -> ClientCapabilities {
 /// The name that a client gave itself in these parameters of `initialize`, as metrics have it.
 #[must_use]
 pub fn client_name(params: &RawObject) -> &'static str {
+    names::client(&stated_name(params))
+}
+
+/// The name that a client gave itself in these parameters of `initialize`; what it says beyond 64 characters
+/// is left out.
+pub(crate) fn stated_name(params: &RawObject) -> String {
     let info: Option<RawObject> = params.read("clientInfo");
     let name = info.and_then(|info| info.read::<String>("name"));
-    names::client(&name.unwrap_or_default())
+    text::printable(&name.unwrap_or_default(), 64)
 }
 
 #[cfg(test)]

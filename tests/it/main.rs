@@ -42,6 +42,7 @@ mod layering;
 mod layering_exchange;
 mod lists;
 mod log_fields;
+mod long_results;
 mod metrics;
 mod naming;
 mod oauth;

@@ -152,8 +152,8 @@ impl Counter {
     }
 
     fn beyond(&mut self, character: char) -> u64 {
-        let (cost, is_letter) = of_block(character);
-        self.last = if is_letter { Last::Other } else { Last::Nothing };
+        let (cost, is_alphabetic) = of_block(character);
+        self.last = if is_alphabetic { Last::Other } else { Last::Nothing };
         cost
     }
 }

@@ -121,7 +121,7 @@ impl fmt::Display for ShapeFault {
 /// # Errors
 /// When page or pointer hit nothing.
 pub fn shape(source: ShapeSource<'_>, request: ShapeRequest<'_>) -> Result<Shaped, ShapeFault> {
-    let form = Form::of(&source);
+    let form = ResultForm::of(&source);
     if let Some(pointer) = request.select {
         let value = form.data.as_deref().ok_or(ShapeFault::NoData)?;
         let selected = select::select(value, pointer)?;
@@ -187,7 +187,7 @@ impl Shaped {
 }
 
 /// A result by what it holds: data, and text that says something else.
-struct Form<'a> {
+struct ResultForm<'a> {
     data: Option<Cow<'a, str>>,
     text: String,
 }
@@ -196,7 +196,7 @@ struct Form<'a> {
 /// text.
 const HEAD: usize = 2_048;
 
-impl<'a> Form<'a> {
+impl<'a> ResultForm<'a> {
     fn of(source: &ShapeSource<'a>) -> Self {
         let plain = |text| Self { data: None, text };
         if let Some(data) = source.data {

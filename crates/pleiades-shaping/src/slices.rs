@@ -26,7 +26,7 @@ pub(super) struct Capacity {
 #[derive(Debug)]
 pub(super) struct Slices<'a> {
     text: &'a str,
-    root: Node,
+    root: SliceNode,
     pages: Vec<Items>,
     /// Values that fit no page and cannot be cut: numbers and keys of that length.
     pub(super) omitted: usize,
@@ -49,7 +49,7 @@ pub(super) enum Unit {
 
 /// A value, a member, a piece of a string, or a run of small neighbours.
 #[derive(Debug, Default)]
-struct Node {
+struct SliceNode {
     /// Where it begins, with its key; where its value begins; where it ends.
     start: usize,
     value: usize,
@@ -61,7 +61,7 @@ struct Node {
     kind: Kind,
     /// Whether an object shows, empty, what is cut and stands on other pages.
     shows_empty: bool,
-    children: Vec<Node>,
+    children: Vec<SliceNode>,
     /// The pages it stands on; none at all: `first` is after `last`.
     first: usize,
     last: usize,
@@ -82,7 +82,7 @@ enum Kind {
     Omitted,
 }
 
-impl Node {
+impl SliceNode {
     const fn is_cut(&self) -> bool {
         matches!(self.kind, Kind::Array | Kind::Object | Kind::Text)
     }
@@ -98,7 +98,7 @@ const SINGLE_MEMBERS: usize = 2_048;
 impl<'a> Slices<'a> {
     /// Cuts a value, whose text holds no blanks.
     pub(super) fn of(text: &'a str, capacity: Capacity) -> Self {
-        let mut reader = Reader {
+        let mut reader = SliceReader {
             text,
             bytes: text.as_bytes(),
             count: Counter::default(),
@@ -161,7 +161,7 @@ impl<'a> Slices<'a> {
         self.text.get(start..end).unwrap_or_default()
     }
 
-    fn write(&self, node: &Node, page: usize, slice: &mut String) {
+    fn write(&self, node: &SliceNode, page: usize, slice: &mut String) {
         slice.push_str(self.piece(node.start, node.value));
         let (open, close) = match node.kind {
             Kind::Array => ('[', ']'),
@@ -196,7 +196,7 @@ const fn hundredths(tokens: usize) -> u64 {
 }
 
 /// Reads the text once into nodes.
-struct Reader<'a> {
+struct SliceReader<'a> {
     text: &'a str,
     bytes: &'a [u8],
     count: Counter,
@@ -205,22 +205,22 @@ struct Reader<'a> {
     omitted: usize,
 }
 
-impl Reader<'_> {
+impl SliceReader<'_> {
     fn add(&mut self, start: usize, end: usize) {
         self.count.add(self.text.get(start..end).unwrap_or_default());
     }
 
     /// The node of the value at `value`, whose key begins at `start`. `limit`: what it may cost on one page.
-    fn node(&mut self, start: usize, value: usize, limit: u64) -> Node {
+    fn node(&mut self, start: usize, value: usize, limit: u64) -> SliceNode {
         let before = self.count.hundredths();
         self.add(start, value);
         // What its key takes is repeated on each page that it is cut over.
         let within = limit.saturating_sub(self.count.hundredths() - before);
-        let mut node = Node {
+        let mut node = SliceNode {
             start,
             value,
             items: 1,
-            ..Node::default()
+            ..SliceNode::default()
         };
         match self.bytes.get(value) {
             Some(b'{' | b'[') => self.container(&mut node, within),
@@ -238,7 +238,7 @@ impl Reader<'_> {
         node
     }
 
-    fn container(&mut self, node: &mut Node, within: u64) {
+    fn container(&mut self, node: &mut SliceNode, within: u64) {
         let is_object = self.bytes.get(node.value) == Some(&b'{');
         node.kind = if is_object { Kind::Object } else { Kind::Array };
         let mut at = node.value + 1;
@@ -261,7 +261,7 @@ impl Reader<'_> {
     }
 
     /// Decides whether a node is cut.
-    fn close(&mut self, node: &mut Node, limit: u64, within: u64) {
+    fn close(&mut self, node: &mut SliceNode, limit: u64, within: u64) {
         if node.cost <= limit {
             node.kind = Kind::Whole;
             node.children = Vec::new();
@@ -281,7 +281,7 @@ impl Reader<'_> {
 }
 
 /// Adds a child; small neighbours become a run, so that memory is in proportion to tokens.
-fn join(children: &mut Vec<Node>, child: Node, is_object: bool, most: u64) {
+fn join(children: &mut Vec<SliceNode>, child: SliceNode, is_object: bool, most: u64) {
     let is_single = is_object && children.len() < SINGLE_MEMBERS;
     if let Some(last) = children.last_mut().filter(|last| {
         let are_small = last.kind == Kind::Whole && child.kind == Kind::Whole;
@@ -296,7 +296,7 @@ fn join(children: &mut Vec<Node>, child: Node, is_object: bool, most: u64) {
 }
 
 /// A string in pieces of about this cost, between characters and not within an escape.
-fn pieces(text: &str, start: usize, end: usize, cost: u64) -> Vec<Node> {
+fn pieces(text: &str, start: usize, end: usize, cost: u64) -> Vec<SliceNode> {
     let mut pieces = Vec::new();
     let bytes = text.as_bytes();
     let (mut from, mut at, mut characters) = (start, start, 0);
@@ -309,13 +309,13 @@ fn pieces(text: &str, start: usize, end: usize, cost: u64) -> Vec<Node> {
         let spent = count.hundredths();
         let is_border = bytes.get(at - 1) == Some(&b' ') && spent * 10 >= cost * 9;
         if spent >= cost || is_border || at >= end {
-            pieces.push(Node {
+            pieces.push(SliceNode {
                 start: from,
                 value: from,
                 end: at,
                 cost: spent,
                 items: characters,
-                ..Node::default()
+                ..SliceNode::default()
             });
             (from, characters, count) = (at, 0, Counter::default());
         }
@@ -359,7 +359,7 @@ impl Layout<'_> {
 
     /// Places a node on the present page or on the next ones. `around` is what is repeated around it on
     /// each page, `counts` whether it, or its parts where it is cut, are items.
-    fn place(&mut self, node: &mut Node, around: u64, counts: bool) {
+    fn place(&mut self, node: &mut SliceNode, around: u64, counts: bool) {
         match node.kind {
             Kind::Repeated | Kind::Omitted => {}
             Kind::Whole => self.place_whole(node, counts.then_some(node.items), around),
@@ -371,7 +371,7 @@ impl Layout<'_> {
         }
     }
 
-    fn place_cut(&mut self, node: &mut Node, around: u64, counts: bool) {
+    fn place_cut(&mut self, node: &mut SliceNode, around: u64, counts: bool) {
         let own = self.open(node);
         let around = around + own;
         match !self.is_fresh && self.used + own > self.capacity {
@@ -394,8 +394,8 @@ impl Layout<'_> {
 
     /// What is whole comes first, so that the first page has it. Where a member is cut its parts are the
     /// items, else the members are.
-    fn place_members(&mut self, members: &mut [Node], around: u64, counts: bool) {
-        let has_cut = members.iter().any(Node::is_cut);
+    fn place_members(&mut self, members: &mut [SliceNode], around: u64, counts: bool) {
+        let has_cut = members.iter().any(SliceNode::is_cut);
         for member in members.iter_mut().filter(|member| !member.is_cut()) {
             self.place(member, around, counts && !has_cut);
         }
@@ -404,7 +404,7 @@ impl Layout<'_> {
         }
     }
 
-    fn place_elements(&mut self, elements: &mut [Node], around: u64, counts: bool) {
+    fn place_elements(&mut self, elements: &mut [SliceNode], around: u64, counts: bool) {
         for element in elements {
             let is_cut = element.is_cut();
             self.place(element, around, counts && !is_cut);
@@ -414,7 +414,7 @@ impl Layout<'_> {
         }
     }
 
-    fn place_pieces(&mut self, pieces: &mut [Node], around: u64, counts: bool) {
+    fn place_pieces(&mut self, pieces: &mut [SliceNode], around: u64, counts: bool) {
         for piece in pieces {
             self.place_whole(piece, None, around);
             if let Some(items) = self.pages.last_mut().filter(|_| counts) {
@@ -423,7 +423,7 @@ impl Layout<'_> {
         }
     }
 
-    fn place_whole(&mut self, node: &mut Node, items: Option<usize>, around: u64) {
+    fn place_whole(&mut self, node: &mut SliceNode, items: Option<usize>, around: u64) {
         if !self.is_fresh && self.used + node.cost > self.capacity {
             self.turn(around);
         }
@@ -443,9 +443,9 @@ impl Layout<'_> {
     }
 
     /// What a cut node repeats on each page: key and brackets, and of an object its small members.
-    fn open(&mut self, node: &mut Node) -> u64 {
+    fn open(&mut self, node: &mut SliceNode) -> u64 {
         let mut sum = 200 + self.key(node);
-        if node.kind != Kind::Object || !node.children.iter().any(Node::is_cut) {
+        if node.kind != Kind::Object || !node.children.iter().any(SliceNode::is_cut) {
             return sum;
         }
         let cut = node.children.iter().filter(|child| child.is_cut());
@@ -456,7 +456,7 @@ impl Layout<'_> {
             sum += empty;
         }
         let bytes = self.text.as_bytes();
-        let is_plain = |child: &Node| {
+        let is_plain = |child: &SliceNode| {
             let value = bytes.get(child.value..child.end).unwrap_or_default();
             child.kind == Kind::Whole && child.items == 1 && !value.contains(&b'[')
         };
@@ -472,7 +472,7 @@ impl Layout<'_> {
         sum
     }
 
-    fn key(&self, node: &Node) -> u64 {
+    fn key(&self, node: &SliceNode) -> u64 {
         cost(self.text.get(node.start..node.value).unwrap_or_default())
     }
 }

@@ -18,7 +18,7 @@ const NAMED: usize = 12;
 /// A value in words.
 #[derive(Debug, Default)]
 pub(super) struct Words {
-    parts: Vec<Part>,
+    parts: Vec<WordPart>,
     left_out: BTreeMap<String, ()>,
 }
 
@@ -33,20 +33,20 @@ pub(super) struct Written {
 }
 
 #[derive(Debug)]
-enum Part {
+enum WordPart {
     Field(String, Cell),
-    Table(Table),
+    Rows(WordTable),
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct WordTable {
     title: String,
     columns: Vec<String>,
-    rows: Vec<Row>,
+    rows: Vec<WordRow>,
 }
 
 #[derive(Debug, Default)]
-struct Row {
+struct WordRow {
     number: Option<usize>,
     cells: Vec<(usize, Cell)>,
     score: usize,
@@ -132,7 +132,7 @@ impl Words {
     pub(super) fn of_rows(title: &str, rows: &[(usize, &str)], terms: &Terms) -> Self {
         let mut words = Self::default();
         let table = words.table(title, rows.iter().map(|(at, row)| (Some(*at), *row)), terms);
-        words.parts.push(Part::Table(table));
+        words.parts.push(WordPart::Rows(table));
         words
     }
 
@@ -142,11 +142,11 @@ impl Words {
             Some(b'[') if is_of_rows(value) => {
                 let rows = json::children(value).map(|it| (None, it.value));
                 let table = self.table(label, rows, terms);
-                self.parts.push(Part::Table(table));
+                self.parts.push(WordPart::Rows(table));
             }
             _ => {
                 let cell = Cell::of(label, value, false, terms);
-                self.parts.push(Part::Field(label.to_owned(), cell));
+                self.parts.push(WordPart::Field(label.to_owned(), cell));
             }
         }
     }
@@ -163,7 +163,7 @@ impl Words {
                 self.take(&label, child.value, depth + 1, terms);
             } else {
                 let cell = Cell::of(&key, child.value, is_link, terms);
-                self.parts.push(Part::Field(label, cell));
+                self.parts.push(WordPart::Field(label, cell));
             }
         }
     }
@@ -173,17 +173,17 @@ impl Words {
         title: &str,
         rows: impl Iterator<Item = (Option<usize>, &'a str)>,
         terms: &Terms,
-    ) -> Table {
-        let mut table = Table {
+    ) -> WordTable {
+        let mut table = WordTable {
             title: title.to_owned(),
-            ..Table::default()
+            ..WordTable::default()
         };
         let mut columns = HashMap::new();
         for (number, value) in rows {
-            let mut row = Row {
+            let mut row = WordRow {
                 number,
                 score: terms.score(value),
-                ..Row::default()
+                ..WordRow::default()
             };
             match value.starts_with('{') {
                 true => self.fields(&mut row, &mut columns, ("", value, 0), terms),
@@ -200,7 +200,7 @@ impl Words {
     /// The fields of a row, those of objects in it among them.
     fn fields(
         &mut self,
-        row: &mut Row,
+        row: &mut WordRow,
         columns: &mut HashMap<String, usize>,
         (label, object, depth): (&str, &str, usize),
         terms: &Terms,
@@ -262,11 +262,11 @@ impl Words {
         }
     }
 
-    fn lines(&self, length: usize, is_shortened: &mut bool) -> Vec<Line> {
+    fn lines(&self, length: usize, is_shortened: &mut bool) -> Vec<WordLine> {
         let mut lines = Vec::new();
         for part in &self.parts {
             match part {
-                Part::Field(label, cell) => {
+                WordPart::Field(label, cell) => {
                     let shown = escaped(&cell.shown(length, is_shortened), false);
                     let text = if label.is_empty() {
                         shown
@@ -274,20 +274,20 @@ impl Words {
                         format!("{label}: {shown}")
                     };
                     let score = usize::from(cell.is_meant) + usize::from(cell.is_vital);
-                    lines.push(Line {
+                    lines.push(WordLine {
                         text,
                         score,
                         is_row: true,
                     });
                 }
-                Part::Table(table) => table.lines(length, is_shortened, &mut lines),
+                WordPart::Rows(table) => table.lines(length, is_shortened, &mut lines),
             }
         }
         lines
     }
 }
 
-struct Line {
+struct WordLine {
     text: String,
     score: usize,
     /// A heading is none.
@@ -295,7 +295,7 @@ struct Line {
 }
 
 /// The lines that fit, in their order, and how many rows do not.
-fn fitting(lines: &[Line], room: usize) -> (String, usize) {
+fn fitting(lines: &[WordLine], room: usize) -> (String, usize) {
     let mut order: Vec<usize> = (0..lines.len()).collect();
     let weight = |at: &usize| {
         lines
@@ -324,9 +324,9 @@ fn fitting(lines: &[Line], room: usize) -> (String, usize) {
     (text.join("\n"), rows.count())
 }
 
-impl Table {
-    fn lines(&self, length: usize, is_shortened: &mut bool, lines: &mut Vec<Line>) {
-        let heading = |text: String| Line {
+impl WordTable {
+    fn lines(&self, length: usize, is_shortened: &mut bool, lines: &mut Vec<WordLine>) {
+        let heading = |text: String| WordLine {
             text,
             score: 0,
             is_row: false,
@@ -353,7 +353,7 @@ impl Table {
                 true => self.grid_line(row, length, is_shortened),
                 false => self.list_line(row, length, is_shortened),
             });
-            lines.push(Line {
+            lines.push(WordLine {
                 text,
                 score: row.score,
                 is_row: true,
@@ -361,7 +361,7 @@ impl Table {
         }
     }
 
-    fn grid_line(&self, row: &Row, length: usize, is_shortened: &mut bool) -> String {
+    fn grid_line(&self, row: &WordRow, length: usize, is_shortened: &mut bool) -> String {
         let mut cells = vec![String::new(); self.columns.len()];
         for (at, cell) in &row.cells {
             let shown = escaped(&cell.shown(length, is_shortened), true);
@@ -378,7 +378,7 @@ impl Table {
         cells.join(" | ").trim_end().to_owned()
     }
 
-    fn list_line(&self, row: &Row, length: usize, is_shortened: &mut bool) -> String {
+    fn list_line(&self, row: &WordRow, length: usize, is_shortened: &mut bool) -> String {
         let cells = row.cells.iter().map(|(at, cell)| {
             let shown = escaped(&cell.shown(length, is_shortened), true);
             match self.columns.get(*at) {

@@ -268,12 +268,23 @@ impl MetaAnswer {
     pub(crate) fn of_error(error: &Error, (title, id): (&str, &str), writes: bool) -> Self {
         let status = AnswerStatus::of(error.code).unwrap_or(AnswerStatus::UpstreamError);
         let text = match (&error.rpc, error.code) {
-            (Some(fault), _) => format!("{title} answered with an error: {}", fault.message),
+            (Some(fault), _) => format!(
+                "{title} answered with an error: {}. {}",
+                fault.message.trim_end_matches('.'),
+                after_refusal(fault.code, writes)
+            ),
             (None, Code::UpstreamAuth) => format!(
                 "{title}: {}; the operator has to check the provider's `auth`",
                 error.message
             ),
-            (None, Code::UpstreamUnreachable | Code::UpstreamTimeout | Code::UpstreamProtocol) => {
+            (
+                None,
+                Code::UpstreamUnreachable
+                | Code::UpstreamTimeout
+                | Code::UpstreamProtocol
+                | Code::ShuttingDown
+                | Code::Internal,
+            ) => {
                 format!("{title}: {}. {}", error.message, retry_advice(error, id, writes))
             }
             (None, _) => error.message.to_string(),
@@ -417,6 +428,18 @@ const fn outcome(status: AnswerStatus, code: Option<Code>) -> &'static str {
         (Some(code), _) => code.as_str(),
         (None, AnswerStatus::UpstreamError) => names::TOOL_ERROR,
         (None, status) => status.as_str(),
+    }
+}
+
+/// What may have happened when a provider answered with a JSON-RPC error of this code, and what to do.
+const fn after_refusal(code: i64, writes: bool) -> &'static str {
+    match (code, writes) {
+        // JSON-RPC 2.0 section 5.1: it did not understand the call, or knows no such operation.
+        (-32700 | -32602..=-32600, _) => "It refused the call, so nothing was run: change it as that says.",
+        (_, false) => "The operation only reads, so nothing was changed.",
+        (_, true) => {
+            "Whether it changed something before that is not known: look before you make the same call again."
+        }
     }
 }
 
@@ -646,5 +669,48 @@ mod tests {
             json!({ "code": "upstream_error", "error": { "code": -32000, "message": "no", "data": { "a": 1 } } })
         );
         assert_eq!(answer["isError"], true);
+    }
+
+    #[test]
+    fn a_providers_own_error_says_whether_a_write_may_have_happened() {
+        let text = |code, writes| {
+            let message = "no.".to_owned();
+            let error = Error::rpc(RpcFault {
+                code,
+                message,
+                data: None,
+            });
+            MetaAnswer::of_error(&error, ("X", "x"), writes).text
+        };
+        assert!(
+            text(-32602, true).starts_with("X answered with an error: no. It refused the call, so nothing")
+        );
+        assert!(text(-32603, true).contains("Whether it changed something"));
+        assert!(text(-32000, false).contains("only reads"));
+    }
+
+    #[test]
+    fn a_client_that_shows_both_gets_the_text_once_and_one_that_shows_content_no_object() {
+        let answer = |form| {
+            let mut answer = of_both();
+            answer.form = form;
+            written(answer)
+        };
+        let meta = answer(AnswerForm::Meta);
+        assert_eq!(meta["content"][0]["text"], "one");
+        assert_eq!(meta["structuredContent"]["data"], json!({ "n": 1 }));
+        assert!(meta["structuredContent"].get("text").is_none(), "{meta}");
+        let off = answer(AnswerForm::Off);
+        assert_eq!(
+            (&off["content"][0]["text"], off.get("structuredContent")),
+            (&json!("one"), None)
+        );
+        assert_eq!(answer(AnswerForm::Full)["structuredContent"]["text"], "one");
+    }
+
+    fn of_both() -> MetaAnswer {
+        let result =
+            json!({ "content": [{ "type": "text", "text": "one" }], "structuredContent": { "n": 1 } });
+        MetaAnswer::of_result(&RawObject::open(&raw::raw(&result)).unwrap(), Vec::new())
     }
 }

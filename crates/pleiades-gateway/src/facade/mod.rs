@@ -4,8 +4,8 @@
 pub mod answer;
 pub mod calls;
 pub mod definition;
-pub mod menu;
 pub mod form;
+pub mod menu;
 pub mod meta_tool;
 pub mod misfit;
 pub mod options;

@@ -4,6 +4,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use serde_json::value::RawValue;
 
+use super::answer_form::form;
 use super::cached_call::age_note;
 use super::provider_call::{ProviderCall, inner_params, is_for_the_client};
 use super::result_answer::BroughtResult;
@@ -14,9 +15,8 @@ use crate::exchange::request::{Request, parse_account};
 use crate::exchange::union::Listed;
 use crate::exchange::{reply::Done, services::MethodServices};
 use crate::facade::answer::{AnswerStatus, MetaAnswer};
-use crate::facade::menu::Menu;
-use super::answer_form::form;
 use crate::facade::form::AnswerForm;
+use crate::facade::menu::Menu;
 use crate::facade::meta_tool::{self, CallContext};
 use crate::facade::part::WantedPart;
 use crate::facade::plan::{self, MetaPlan};

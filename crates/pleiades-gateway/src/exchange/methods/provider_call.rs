@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use super::answer_form::client;
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::exchange::call::{CallOutcome, CallTarget};
 use crate::exchange::fault::{URL_REQUIRED, paced};
 use crate::exchange::request::Request;
 use crate::exchange::{reply::Done, services::MethodServices};
 use crate::facade::answer::{AnswerStatus, MetaAnswer};
-use crate::facade::repairs::Repair;
-use super::answer_form::client;
 use crate::facade::form::AnswerForm;
+use crate::facade::repairs::Repair;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
 use pleiades_mcp::{Raw, RawObject};

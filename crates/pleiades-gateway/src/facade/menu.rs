@@ -16,8 +16,7 @@ use pleiades_core::tokens;
 use pleiades_mcp::raw;
 use pleiades_ranking::{RankScope, Ranking, rank};
 
-/// Tokens of all signatures, as estimated. The estimate is too low by up to 14 of a hundred for letters
-/// at random of scripts that the vocabulary knows by their words; together they stay below 800.
+/// Tokens of all signatures, as [`most_tokens`] counts: below 800 of them in any case.
 const SIGNATURES: usize = 700;
 /// The same where the prompt fits nothing: enough for the nearest.
 const NEAREST_SIGNATURES: usize = 300;
@@ -129,7 +128,7 @@ impl<'a> Menu<'a> {
             if signed.is_empty() {
                 line = shortened(line, room);
             }
-            let cost = tokens::estimate(&line) + 1;
+            let cost = most_tokens(&line);
             match left.checked_sub(cost) {
                 Some(rest) => {
                     left = rest;
@@ -262,9 +261,17 @@ impl<'a> Menu<'a> {
     }
 }
 
+/// The tokens that a line may take with its line break. The estimate is too low by up to a fifth for letters
+/// at random of a script beyond ASCII whose words the vocabulary knows.
+fn most_tokens(line: &str) -> usize {
+    let (estimate, all) = (tokens::estimate(line), line.chars().count().max(1));
+    let beyond = line.chars().filter(|it| !it.is_ascii()).count();
+    estimate + estimate * beyond / all / 4 + 1
+}
+
 /// A line of at most so many tokens: the best operation is shown in any case.
 fn shortened(mut line: String, room: usize) -> String {
-    while tokens::estimate(&line) >= room && line.len() > 1 {
+    while most_tokens(&line) > room && line.len() > 1 {
         line = clipped(&line, line.chars().count() / 2);
     }
     line

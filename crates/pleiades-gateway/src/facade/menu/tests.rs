@@ -123,11 +123,7 @@ fn signatures_stay_below_800_tokens_and_every_other_operation_is_named() {
         let lists = many(300, &description);
         for prompt in [Some("run operation 7"), None] {
             let menu = Menu::of(&provider, &lists, prompt);
-            let signatures: usize = menu
-                .signatures
-                .iter()
-                .map(|(_, line)| tokens::estimate(line) + 1)
-                .sum();
+            let signatures: usize = menu.signatures.iter().map(|(_, line)| most_tokens(line)).sum();
             assert!((100..=SIGNATURES).contains(&signatures), "{signatures}");
             let text = menu.answer().text;
             for tool in &lists.tools {

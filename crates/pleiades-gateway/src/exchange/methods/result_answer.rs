@@ -101,7 +101,12 @@ impl ProviderCall<'_> {
         let keep_for = self.provider.facade.results.keep_for;
         let (reached, tool) = (brought.reached, brought.tool);
         let stored = self.stored(reached, tool, Arc::new(brought.result), brought.revision);
-        let stored = Arc::new(StoredResult { budget, ..stored });
+        // What one call lifts, reading on does not.
+        let pages = budget.or(self.provider.facade.results.max_tokens);
+        let stored = Arc::new(StoredResult {
+            budget: pages,
+            ..stored
+        });
         let handles = &self.services.results.handles;
         // One that turned to another account on its way could not be found again.
         let handle = (account == reached.account)

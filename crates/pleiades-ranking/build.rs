@@ -2,6 +2,10 @@
 
 #[cfg(feature = "semantic")]
 #[path = "build/weights.rs"]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a build script is told by its environment"
+)]
 mod weights;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -5,6 +5,8 @@ and handles are tried by others.
 """
 
 import functools
+import json
+import re
 
 import shapes
 from connecting import keys
@@ -99,9 +101,8 @@ def text_of(result):
 
 
 def shown(text):
-    """C0 control characters as `text` shows them."""
-    keep = "\n\t"
-    return "".join(f"\\u{ord(c):04x}" if ord(c) < 32 and c not in keep else c for c in text)
+    """C0 control characters as `text` shows them; ends of lines and tabs stay."""
+    return re.sub(r"(?!\r\n)[\x00-\x08\x0b-\x1f]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def check_cut(world, limit):
@@ -126,30 +127,43 @@ def check_pages(world, limit):
 
 
 def of_pages(world, limit, number, result):
-    pages = world.pages(limit, world.first(limit, number))
+    answer = world.first(limit, number)
+    pages = world.pages(limit, answer)
     costs = [world.cost(page) for page in pages]
     if max(costs) > SLACK * limit:
         return f"a page takes {max(costs)} tokens"
-    if "structuredContent" in result:
-        whole = result["structuredContent"]
+    if "data" in answer:
+        whole = data_of(result)
         got = joined([page["data"] for page in pages], whole)
         return (
             None
             if compact(got) == compact(whole)
             else f"{len(pages)} pages differ: {first_difference(got, whole)}"
         )
-    if all("data" in page for page in pages) and len(pages) > 1:
-        return None  # JSON as text, read as data: compared in check_pages_of_json_text.
-    whole = shown(text_of(result))
-    got = "".join(page_text(page) for page in pages)
-    return (
-        None if got == whole else f"{len(pages)} pages of text differ at {common(got, whole)} of {len(whole)}"
-    )
+    if len(pages) > 1:
+        # Read again: with a prompt, the first one begins with lines of others.
+        pages[0] = world.call(limit, options={"result": answer["resultId"], "page": 1})["structuredContent"]
+    return difference_of_text(pages, shown(text_of(result)))
 
 
-def page_text(page):
-    """The text of a page without its last line, which says how to get the rest."""
-    return page["text"].rpartition("\n")[0] + "\n" if page.get("page") else page["text"]
+def data_of(result):
+    """What a result holds as data: its structured content, or the JSON that its text is."""
+    return result["structuredContent"] if "structuredContent" in result else json.loads(text_of(result))
+
+
+def difference_of_text(pages, whole):
+    """The texts of pages one after the other are the whole; the last line of a page says how to get the next one, and
+    stands on a line of its own."""
+    at = 0
+    for number, page in enumerate(pages):
+        text = page["text"]
+        if page.get("page"):
+            text = text.rpartition("\n")[0]
+            text = text + "\n" if whole.startswith(text + "\n", at) else text
+        if not whole.startswith(text, at):
+            return f"page {number + 1} of {len(pages)} differs at {common(text, whole[at:])} of its text"
+        at += len(text)
+    return None if at == len(whole) else f"{len(pages)} pages end at {at} of {len(whole)}"
 
 
 def common(one, two):

@@ -27,6 +27,7 @@ SUITES = [
     "tls",
     "proxied",
     "defects",
+    "results",
     "reload",
     "process",
     "commands",

@@ -1,4 +1,4 @@
-//! Finds the weights of potion-base-2M (MinishLab, MIT) and writes them as `src/semantic/table.rs` reads them.
+//! Finds the weights of potion-base-2M (`MinishLab`, MIT) and writes them as `src/semantic/table.rs` reads them.
 //!
 //! They are part of a crate that would bring a hundred others if it were a dependency. So cargo is asked for that
 //! one package, which it puts where it puts all sources; two files of it are read, each proved by its SHA-256.

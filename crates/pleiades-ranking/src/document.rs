@@ -270,7 +270,8 @@ impl<'a> SchemaTexts<'a> {
     }
 }
 
-fn clipped(text: &str, most: usize) -> &str {
+/// The first bytes of a text, whole characters only.
+pub(crate) fn clipped(text: &str, most: usize) -> &str {
     let mut end = text.len().min(most);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -13,6 +13,8 @@ pub(crate) use fusion::fuse;
 
 use table::DIMENSIONS;
 
+use crate::document::clipped;
+
 /// Longest text that is embedded, in bytes; the rest says little that is new.
 const MAX_TEXT: usize = 4096;
 
@@ -24,7 +26,7 @@ pub(crate) struct Embedding([f32; DIMENSIONS]);
 impl Embedding {
     pub(crate) fn of(text: &str) -> Self {
         let mut sum = [0f32; DIMENSIONS];
-        for row in pieces::rows(clipped(text)) {
+        for row in pieces::rows(clipped(text, MAX_TEXT)) {
             table::add_row(row, &mut sum);
         }
         let length = sum.iter().map(|number| number * number).sum::<f32>().sqrt();
@@ -40,8 +42,4 @@ impl Embedding {
     pub(crate) fn similarity(&self, other: &Self) -> f32 {
         self.0.iter().zip(&other.0).map(|(one, two)| one * two).sum()
     }
-}
-
-fn clipped(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or(text)
 }

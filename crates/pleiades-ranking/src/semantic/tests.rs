@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::{Document, Index, RankScope, rank};
 
 fn recorded() -> Vec<Value> {
     let lines = include_str!("vectors.jsonl").lines();
@@ -75,7 +76,7 @@ fn texts_that_mean_the_same_lie_closer_than_texts_that_do_not() {
 #[test]
 fn a_long_text_costs_no_more_than_its_first_part() {
     let long = "ü create issue ".repeat(100_000);
-    let first = &long[..MAX_TEXT];
+    let first = clipped(&long, MAX_TEXT);
     assert_eq!(Embedding::of(&long), Embedding::of(first.trim_end()));
 }
 
@@ -83,4 +84,41 @@ fn a_long_text_costs_no_more_than_its_first_part() {
 fn the_embedding_of_nothing_is_like_nothing() {
     let nothing = Embedding::of("\u{200b}");
     assert!(nothing.similarity(&Embedding::of("create issue")).abs() < f32::EPSILON);
+}
+
+#[test]
+fn a_prompt_that_shares_no_word_with_any_operation_is_ranked_by_meaning() {
+    let operation = |name: &'static str, description: &'static str| Document {
+        name,
+        short: "",
+        title: "",
+        description,
+        schema: &Value::Null,
+        effect: None,
+    };
+    let index = Index::of([
+        operation(
+            "convert_currency",
+            "Converts an amount between dollars and euros.",
+        ),
+        operation("get_forecast", "Rain, wind and temperature of the coming days."),
+        operation("translate_text", "Translates between languages."),
+        operation("play_song", "Plays music."),
+    ]);
+    for (prompt, expected) in [
+        ("umbrella needed in Oslo", 1),
+        ("say it in Spanish", 2),
+        ("some jazz", 3),
+    ] {
+        let scope = RankScope {
+            index: &index,
+            name: "demo",
+        };
+        let order = rank(&[scope], prompt).order;
+        assert_eq!(
+            order.first().map(|best| best.document),
+            Some(expected),
+            "{prompt}"
+        );
+    }
 }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::{Document, Index, RankScope, rank};
+use crate::{Document, Index, Phrases, RankScope, rank};
 
 fn recorded() -> Vec<Value> {
     let lines = include_str!("vectors.jsonl").lines();
@@ -113,6 +113,7 @@ fn a_prompt_that_shares_no_word_with_any_operation_is_ranked_by_meaning() {
         let scope = RankScope {
             index: &index,
             name: "demo",
+            phrases: &Phrases::default(),
         };
         let order = rank(&[scope], prompt).order;
         assert_eq!(

@@ -30,6 +30,7 @@ mod cures;
 mod defects;
 mod definitions;
 mod demo;
+mod direct;
 mod docs;
 mod doctor;
 mod documents;

@@ -90,7 +90,7 @@ impl Descriptor {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Facade {
-    /// One tool for the provider, or its own. Only `meta` is built yet.
+    /// One tool for the provider in the meta view, or its own.
     pub mode: Mode,
     /// What is shown before an account is connected. Default: what `facade.exposure` of the settings
     /// says.
@@ -116,9 +116,9 @@ pub enum Mode {
     /// One tool.
     #[default]
     Meta,
-    /// The provider's own tools. Not built yet.
+    /// The provider's own tools, as in the tool view.
     Direct,
-    /// `direct` when the provider is small, else `meta`. Not built yet.
+    /// `direct` for at most 10 tools, or 1,500 tokens of definitions, else `meta`.
     Auto,
 }
 

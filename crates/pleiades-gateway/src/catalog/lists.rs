@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::checks::{ArgumentValidator, ValidatorSlot};
 use super::{failure::ListFailure, names, search};
-use pleiades_core::error::Error;
+use pleiades_core::{error::Error, tokens::Counter};
 use pleiades_mcp::{Raw, RawObject};
 use pleiades_ranking::Index;
 use pleiades_upstream::Profile;
@@ -82,6 +82,12 @@ impl Catalogue {
         let mut catalogue = Self::default();
         catalogue.set_tools(tools);
         catalogue
+    }
+
+    /// About what the definitions of all tools cost a model.
+    #[must_use]
+    pub(crate) fn tokens(&self) -> usize {
+        self.tools.iter().map(|tool| tool.tokens).sum()
     }
 
     pub(crate) fn set_tools(&mut self, tools: Vec<Arc<Tool>>) {
@@ -172,6 +178,8 @@ pub struct Tool {
     /// What checks its arguments, once it was needed.
     pub checks: ValidatorSlot,
     declares_read: bool,
+    /// About what its name, description and schema cost a model.
+    tokens: usize,
 }
 
 impl Tool {
@@ -192,6 +200,7 @@ impl Tool {
             alias,
             schema: raw.get("inputSchema").map_or_else(anything, RawValue::to_owned),
             declares_read: declares_read(&raw),
+            tokens: tokens_of(&raw),
             raw,
             mirrored: Vec::new(),
             checks: ValidatorSlot::default(),
@@ -222,6 +231,14 @@ impl Tool {
     pub(super) const fn declares_read(&self) -> bool {
         self.declares_read
     }
+}
+
+fn tokens_of(tool: &RawObject) -> usize {
+    let mut counter = Counter::default();
+    for member in ["name", "description", "inputSchema"].map(|key| tool.get(key)) {
+        counter.add(member.map_or("", RawValue::get));
+    }
+    counter.tokens()
 }
 
 fn declares_read(tool: &RawObject) -> bool {

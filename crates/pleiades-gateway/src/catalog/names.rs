@@ -56,7 +56,7 @@ impl FullName {
     }
 
     /// The name with a hash, for when another one would be shown alike.
-    fn with_hash(&self) -> String {
+    pub(crate) fn with_hash(&self) -> String {
         cut(&safe(&self.text), &self.text)
     }
 

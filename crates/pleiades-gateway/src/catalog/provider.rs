@@ -38,7 +38,25 @@ pub struct Provider {
     pub live: Arc<Live>,
 }
 
+/// With `facade.mode: auto` a provider of no more tools, or tokens of definitions, shows its own tools: what
+/// one tool would save is not worth the turn that it may cost.
+const FEW_TOOLS: usize = 10;
+const FEW_TOKENS: usize = 1_500;
+
 impl Provider {
+    /// Whether it shows its own tools in the meta view, to a caller with these lists.
+    #[must_use]
+    pub(crate) fn shows_own_tools(&self, lists: Option<&Catalogue>) -> bool {
+        let are_few = |lists: &Catalogue| {
+            !lists.tools.is_empty() && (lists.tools.len() <= FEW_TOOLS || lists.tokens() <= FEW_TOKENS)
+        };
+        match self.facade.mode {
+            Presentation::OneTool => false,
+            Presentation::OwnTools => true,
+            Presentation::BySize => lists.is_some_and(are_few),
+        }
+    }
+
     /// Whether a tool only reads; whatever is not known to read writes.
     #[must_use]
     pub fn is_read(&self, tool: &Tool) -> bool {

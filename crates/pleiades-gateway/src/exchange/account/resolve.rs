@@ -240,7 +240,7 @@ impl Accounts {
                     let purpose = AccountPurpose {
                         wanted: named.as_deref(),
                         operation: request.operation(),
-                        view: request.view(),
+                        view: request.manner(),
                     };
                     let principal = request.principal();
                     return Err(self.unconnected(principal, connection, &refused, purpose).await);

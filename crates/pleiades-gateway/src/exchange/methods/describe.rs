@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::catalog::{Catalogue, Provider};
+use crate::catalog::{Catalogue, Presentation, Provider};
 use crate::exchange::{request::Request, services::MethodServices};
 use pleiades_core::telemetry::View;
 use pleiades_mcp::{RawObject, Revision};
@@ -79,7 +79,11 @@ pub(super) fn instructions(services: &MethodServices, request: &Request<'_>) -> 
     let text = if request.is_union() {
         let lines = request.in_scope().map(|provider| {
             let about = provider.about.as_ref().unwrap_or(&provider.title);
-            format!("{}{}: {about}", prefix(request.view()), provider.id)
+            let view = match provider.facade.mode {
+                Presentation::OwnTools => View::Tool,
+                _ => request.view(),
+            };
+            format!("{}{}: {about}", prefix(view), provider.id)
         });
         lines.collect::<Vec<_>>().join("\n")
     } else {

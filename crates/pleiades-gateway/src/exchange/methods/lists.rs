@@ -1,7 +1,9 @@
 //! Lists: every provider's part from memory, in one order, whatever became of the others.
 
+use std::borrow::Cow;
+
 use super::params::one_page;
-use crate::exchange::union::{prompt_names, tool_names};
+use crate::exchange::union::{Parts, marked, prompt_names, tool_names};
 use crate::exchange::{lists::claims_of, reply::Done, request::Request, services::MethodServices};
 use pleiades_core::{error::Error, telemetry::View};
 use pleiades_mcp::{RawObject, translate::EntryKind};
@@ -14,14 +16,36 @@ pub(super) async fn tools(
     one_page(params)?;
     let parts = services.lists.parts(request).await?;
     let tools = match request.view() {
-        View::Meta if services.is_single(request) => parts.single_tool(&services.shown.name),
-        View::Meta => parts.meta_tools(&request.snapshot().providers),
+        View::Meta => meta_view(services, request, &parts),
         View::Tool | View::Relay => {
             let names = tool_names(&parts, services.names(request), request.is_union());
             parts.tools(names, &claims_of(request, &parts), request.revision())
         }
     };
     Ok(Done::ok(parts.page("tools", &tools, request.revision())))
+}
+
+/// One tool for each provider or for all, then the tools of those that show their own, which are called as
+/// in the tool view.
+fn meta_view(services: &MethodServices, request: &Request<'_>, parts: &Parts) -> Vec<RawObject> {
+    let mut tools = match services.is_single(request) {
+        true => parts.single_tool(&services.shown.name),
+        false => parts.meta_tools(&request.snapshot().providers),
+    };
+    if !parts.has_own_tools() {
+        return tools;
+    }
+    let names = tool_names(parts, services.names(request), request.is_union());
+    let own = parts.own_tools(names, &claims_of(request, parts), request.revision());
+    let taken: Vec<String> = tools.iter().filter_map(|tool| tool.read("name")).collect();
+    tools.extend(own.into_iter().map(|mut tool| {
+        let name = tool.text("name").map(Cow::into_owned).unwrap_or_default();
+        if taken.contains(&name) {
+            tool.put("name", &marked(&name));
+        }
+        tool
+    }));
+    tools
 }
 
 /// Resources, or templates of them.

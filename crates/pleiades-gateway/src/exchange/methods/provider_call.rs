@@ -76,7 +76,7 @@ impl ProviderCall<'_> {
         self.request.facts().fail(&error);
         let writes = tool.is_none_or(|tool| !provider.is_read(tool));
         let mut answer = MetaAnswer::of_error(&error, (&provider.title, &provider.id), writes);
-        answer.is_of_schema = self.request.view() == View::Tool
+        answer.is_of_schema = self.request.manner() == View::Tool
             && tool.is_some_and(|tool| tool.raw.get("outputSchema").is_some());
         debug_assert_ne!(answer.status, AnswerStatus::Ok);
         Ok(self.answered(account, answer))

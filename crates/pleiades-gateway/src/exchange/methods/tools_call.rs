@@ -4,13 +4,13 @@ use super::{
     meta_call::meta_call,
     provider_call::{ProviderCall, is_for_the_client},
 };
-use crate::catalog::Tool;
+use crate::catalog::{Presentation, Provider, Tool};
 use crate::exchange::account::sign_result;
 use crate::exchange::call::CallOutcome;
 use crate::exchange::request::Request;
-use crate::exchange::union::Listed;
+use crate::exchange::union::{Listed, meant};
 use crate::exchange::{reply::Done, services::MethodServices};
-use crate::facade::{answer, form::AnswerForm};
+use crate::facade::{answer, form::AnswerForm, split};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
 use pleiades_mcp::{RawObject, headers, translate};
@@ -24,9 +24,47 @@ pub(crate) async fn tools_call(
         .read("name")
         .ok_or_else(|| Error::new(Code::InvalidParams, "`tools/call` needs the tool's `name`"))?;
     match request.view() {
+        View::Meta if is_own_tool(services, request, &name) => {
+            let request = &request.clone().with_own_tools();
+            tool_call(services, request, &name, params).await
+        }
         View::Meta => meta_call(services, request, &name, &params).await,
         View::Tool | View::Relay => tool_call(services, request, &name, params).await,
     }
+}
+
+/// Whether a name of the meta view is that of a provider's own tool. Names of meta tools go before.
+fn is_own_tool(services: &MethodServices, request: &Request<'_>, name: &str) -> bool {
+    let providers = &request.snapshot().providers;
+    let meta = split::called(name, providers).map(|(provider, _)| provider);
+    if let Some(id) = request.scope().provider.as_deref() {
+        let Some(provider) = providers.get(id).filter(|it| may_show_own(it)) else {
+            return false;
+        };
+        let has = || {
+            services
+                .lists
+                .known(request, provider)
+                .is_some_and(|lists| lists.tool(name).is_some())
+        };
+        return meta.is_none_or(|meta| meta.id != provider.id) || has();
+    }
+    let is_single = || {
+        let own = name.strip_prefix("use_");
+        own.is_some_and(|own| own.strip_suffix("_write").unwrap_or(own) == services.shown.name)
+    };
+    let is_meta = match services.is_single(request) {
+        true => is_single(),
+        false => meta.is_some(),
+    };
+    !is_meta
+        && meant(providers, name)
+            .iter()
+            .any(|(provider, _)| may_show_own(provider))
+}
+
+fn may_show_own(provider: &Provider) -> bool {
+    provider.facade.mode != Presentation::OneTool
 }
 
 async fn tool_call(
@@ -37,6 +75,9 @@ async fn tool_call(
 ) -> Result<Done, Error> {
     let (provider, inner) = services.lists.named(request, name, Listed::Tools).await?;
     request.facts().set_provider(&provider.id);
+    if request.view() == View::Meta && !may_show_own(&provider) {
+        return Err(Listed::Tools.unknown(name));
+    }
     let call = ProviderCall {
         services,
         request,

@@ -24,6 +24,8 @@ pub(crate) struct Request<'a> {
     tool: Option<Arc<str>>,
     account: Option<Arc<str>>,
     awaited: Option<&'a AwaitedConnection>,
+    /// It calls a tool of a provider by its own name, whatever the view is.
+    has_own_tools: bool,
 }
 
 /// A connection that a client said it is about to make, and how long that is waited for.
@@ -59,6 +61,7 @@ impl<'a> Request<'a> {
             tool: None,
             account: None,
             awaited: None,
+            has_own_tools: false,
         }
     }
 
@@ -90,6 +93,20 @@ impl<'a> Request<'a> {
     pub(crate) const fn with_awaited(mut self, awaited: Option<&'a AwaitedConnection>) -> Self {
         self.awaited = awaited;
         self
+    }
+
+    /// The same for a tool that is called as in the tool view.
+    pub(crate) const fn with_own_tools(mut self) -> Self {
+        self.has_own_tools = true;
+        self
+    }
+
+    /// How the caller names accounts and is answered: as in the view, or as in the tool view.
+    pub(crate) const fn manner(&self) -> View {
+        match self.has_own_tools {
+            true => View::Tool,
+            false => self.scope.view,
+        }
     }
 
     /// What is loaded, for as long as the request lasts.

@@ -72,23 +72,48 @@ impl Parts {
         found.map(|(provider, lists)| (Arc::clone(provider), Arc::clone(lists)))
     }
 
+    fn with_one_tool(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter().filter(|part| !part.shows_own_tools())
+    }
+
+    /// Whether a provider shows its own tools in the meta view.
+    pub(crate) fn has_own_tools(&self) -> bool {
+        self.parts.iter().any(Part::shows_own_tools)
+    }
+
+    /// The tools of providers that show their own in the meta view, by the names of all tools there are.
+    pub(crate) fn own_tools(
+        &self,
+        names: Vec<Vec<String>>,
+        claims: &Claims<'_>,
+        revision: Revision,
+    ) -> Vec<RawObject> {
+        let named = self.parts.iter().zip(names);
+        let own = named.filter(|(part, _)| part.shows_own_tools());
+        own.flat_map(|(part, names)| part.tools(names, claims, revision))
+            .collect()
+    }
+
     /// `among`: all providers that the caller sees.
     pub(crate) fn meta_tools(&self, among: &BTreeMap<Arc<str>, Arc<Provider>>) -> Vec<RawObject> {
         let tools = |part: &Part| {
             let is_split = is_split(&part.provider, among);
             definition::tools(&part.provider, part.catalogue.as_deref(), is_split)
         };
-        let tools = self.parts.iter().flat_map(tools);
+        let tools = self.with_one_tool().flat_map(tools);
         tools.map(|definition| definition.tool).collect()
     }
 
     pub(crate) fn single_tool(&self, name: &str) -> Vec<RawObject> {
-        let providers = self.parts.iter().map(|part| SingleProvider {
+        let providers = self.with_one_tool().map(|part| SingleProvider {
             provider: &part.provider,
             catalogue: part.catalogue.as_deref(),
             is_split: part.provider.facade.is_split,
         });
         let providers: Vec<SingleProvider<'_>> = providers.collect();
+        if providers.is_empty() && !self.parts.is_empty() {
+            return Vec::new();
+        }
         let tools = definition::single(name, &providers).into_iter();
         tools.map(|definition| definition.tool).collect()
     }
@@ -140,6 +165,10 @@ impl Parts {
 }
 
 impl Part {
+    fn shows_own_tools(&self) -> bool {
+        self.provider.shows_own_tools(self.catalogue.as_deref())
+    }
+
     fn tools(&self, names: Vec<String>, claims: &Claims<'_>, revision: Revision) -> Vec<RawObject> {
         let provider = &self.provider;
         let Some(catalogue) = &self.catalogue else {

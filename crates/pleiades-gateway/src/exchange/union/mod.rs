@@ -9,6 +9,6 @@ mod template;
 pub(crate) use claims::Claims;
 pub(crate) use merge::Parts;
 pub(crate) use names::{
-    CONNECT, Listed, Meant, meant, names_connect, needs_lists, own_name, prompt_names, shared_name,
+    CONNECT, Listed, Meant, marked, meant, names_connect, needs_lists, own_name, prompt_names, shared_name,
     tool_names,
 };

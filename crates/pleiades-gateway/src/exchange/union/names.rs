@@ -60,6 +60,11 @@ pub(crate) fn tool_names(parts: &Parts, names: Names, is_union: bool) -> Vec<Vec
     }
 }
 
+/// The name of a tool where another one has its name.
+pub(crate) fn marked(name: &str) -> String {
+    FullName::own(name).with_hash()
+}
+
 pub(crate) fn prompt_names(parts: &Parts, names: Names, is_union: bool) -> Vec<Vec<String>> {
     let name = |item: &Item| match names {
         Names::Dotted => as_it_is(item),

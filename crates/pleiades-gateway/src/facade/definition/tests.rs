@@ -201,6 +201,37 @@ fn equal_catalogues_give_equal_bytes() {
     assert_eq!(bytes(), bytes());
 }
 
+/// Orders of a list, as an upstream may change them from answer to answer.
+#[test]
+fn the_provider_s_own_order_changes_no_byte() {
+    let names: Vec<String> = (0..60)
+        .map(|n| format!("acme_{}_thing{}", ["get", "set", "list"][n % 3], n % 23))
+        .collect();
+    let listed = |order: &[usize]| {
+        let entry = |at: &usize| json!({ "name": format!("{}_{at}", names[*at]), "inputSchema": {} });
+        catalogue(order.iter().map(entry).collect::<Vec<_>>())
+    };
+    let mut one = provider("acme");
+    for shown_by in [NamesShown::BySize, NamesShown::Groups, NamesShown::Off] {
+        one.facade.names = shown_by;
+        let bytes = |order: &[usize]| {
+            let catalogue = listed(order);
+            let all = tools(&one, Some(&catalogue), true).into_iter();
+            let single = single("all", &[of_single(&one, Some(&catalogue))]);
+            all.chain(single)
+                .map(|it| it.tool.close().get().to_owned())
+                .collect::<Vec<_>>()
+        };
+        let mut order: Vec<usize> = (0..names.len()).collect();
+        let first = bytes(&order);
+        for step in [1_usize, 7, 11, 13, 29, 59] {
+            order.rotate_left(step % names.len());
+            order.sort_by_key(|at| (at * step) % 61);
+            assert_eq!(bytes(&order), first, "{shown_by:?} {step}");
+        }
+    }
+}
+
 #[test]
 fn the_single_tool_asks_for_the_provider_before_the_operation() {
     let (one, other) = (provider("weather"), provider("mail"));

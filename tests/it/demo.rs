@@ -13,7 +13,7 @@ fn calls() -> Vec<(&'static str, Value, &'static str, bool)> {
     vec![
         ("echo", json!({"message": "hi"}), "hi", false),
         ("add", json!({"a": 2, "b": 3.5}), "5.5", false),
-        ("list_stars", json!({}), "Omega Virginis", false),
+        ("list_stars", json!({}), "Alpha Andromedae", false),
         ("find_star", json!({"name": "Alpha Lyrae"}), "Lyra", false),
         ("find_star", json!({"name": "Alpha Lyre"}), "Alpha Lyrae", true),
         ("greet", json!({"name": "Ada"}), "Hello, Ada!", false),

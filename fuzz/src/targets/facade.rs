@@ -35,7 +35,9 @@ pub fn holds(data: &[u8]) {
             assert!(!answer.text.trim().is_empty(), "an answer says something");
             let result = answer.into_result(Revision::NEWEST_LEGACY, "id");
             let result: Value = serde_json::from_str(result.get()).expect("JSON");
-            assert_ne!(result["structuredContent"]["status"], "ok");
+            let answer = &result["structuredContent"];
+            let is_dry = answer["data"]["dry_run"] == true;
+            assert!(answer["status"] != "ok" || is_dry, "something ran: {answer}");
         }
         MetaPlan::Run { tool, arguments, .. } => ran(catalogue, rest, &tool, arguments.get()),
         MetaPlan::Read(_) => {}
@@ -100,6 +102,15 @@ fn single(catalogue: &Catalogue, call: &Map<String, Value>, tool: &Tool, run: &V
     }
 }
 
+/// A text without a code fence or a byte order mark around it.
+fn bare(text: &str) -> &str {
+    let text = text.trim().trim_start_matches('\u{feff}').trim();
+    match text.starts_with("```") {
+        true => text.trim_matches('`').trim_start_matches("json").trim(),
+        false => text,
+    }
+}
+
 /// Every name and plain value of a call, texts that are JSON looked into.
 fn saying(value: &Value, depth: usize, words: &mut BTreeSet<String>) {
     match value {
@@ -113,7 +124,7 @@ fn saying(value: &Value, depth: usize, words: &mut BTreeSet<String>) {
         Value::String(text) => {
             words.insert(text.clone());
             words.insert(text.to_lowercase());
-            if let Some(inner) = serde_json::from_str(&raw::repair_surrogates(text.trim()))
+            if let Some(inner) = serde_json::from_str(&raw::repair_surrogates(bare(text)))
                 .ok()
                 .filter(|_| depth > 0)
             {
@@ -198,11 +209,13 @@ fn provider(id: &str) -> Provider {
 
 pub fn seeds() -> Vec<Vec<u8>> {
     let place = |server: &str| PROVIDERS.iter().position(|(provider, _)| &*provider.id == server);
-    rows("tests/data/meta_calls.jsonl")
-        .iter()
-        .filter_map(|row| {
-            let at = u8::try_from(place(row["server"].as_str()?)?).ok()?;
-            Some([&[at], row["input"].to_string().as_bytes()].concat())
+    let text = std::fs::read_to_string(repository("tests/data/meta_calls.jsonl")).expect("the data");
+    text.lines()
+        .filter_map(|line| {
+            // Kept as text: some hold numbers that no value does.
+            let row: RawObject = serde_json::from_str(line).expect("JSON");
+            let at = u8::try_from(place(&row.text("server")?)?).ok()?;
+            Some([&[at], row.get("input")?.get().as_bytes()].concat())
         })
         .collect()
 }

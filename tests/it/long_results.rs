@@ -7,7 +7,7 @@ use super::world::client::GENERATIONS;
 use super::world::provider::tool;
 use super::world::{FakeServer, TestClient, World};
 
-const ROWS: usize = 700;
+const ROWS: usize = 300;
 
 fn row(at: usize) -> Value {
     json!({ "id": at, "node_id": "MDU6SXNzdWU", "title": format!("Issue {at} of the web shop"), "state": "open",
@@ -180,6 +180,6 @@ async fn the_tool_view_cuts_where_results_is_written_and_off_cuts_nothing() {
         whole["content"][0]["text"]
             .as_str()
             .unwrap()
-            .contains("\"id\":699")
+            .contains("\"id\":299")
     );
 }

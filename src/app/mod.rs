@@ -34,7 +34,7 @@ use pleiades_credential::manager::CredentialManager;
 use pleiades_credential::vault::hashicorp::HashicorpVault;
 use pleiades_descriptor::settings::{Settings, Structured, ToolNames};
 use pleiades_gateway::admin::Admin;
-use pleiades_gateway::catalog::{self, Catalog};
+use pleiades_gateway::catalog::{self, Catalog, pins::VaultPins};
 use pleiades_gateway::exchange::{Exchange, Names, Sessions, Shown};
 use pleiades_gateway::facade::form::{AnswerForm, AnswerForms};
 use pleiades_gateway::proxy::api::{ApiConfig, ConnectAllowlist};
@@ -474,6 +474,7 @@ fn catalog_config(
         user: Arc::clone(&principal.user),
         client_credentials: Arc::new(Arc::clone(manager)),
         exposure: settings.facade.exposure,
+        pins: Arc::new(VaultPins(Arc::clone(manager.vault()))),
     }
 }
 

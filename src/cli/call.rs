@@ -17,10 +17,7 @@ const MAX_ARGUMENTS: u64 = 64 << 20;
 
 pub(super) fn tools(global: &Global, choice: &ProviderChoice) -> Result<u8, u8> {
     with_access(global, choice, |access| {
-        let tools = listed(access)?;
-        if let Some(connect) = connect_tool(&tools) {
-            return Err(unconnected(access, connect));
-        }
+        let tools = connected(access)?;
         if global.json {
             ui::out(Value::from(tools));
         } else {
@@ -66,6 +63,15 @@ pub(super) fn call(
     })
 }
 
+/// The tools of a provider whose account is connected, if it needs one.
+pub(super) fn connected(access: &mut ProviderAccess) -> Result<Vec<Value>, CommandError> {
+    let tools = listed(access)?;
+    match connect_tool(&tools) {
+        Some(connect) => Err(unconnected(access, connect)),
+        None => Ok(tools),
+    }
+}
+
 /// The gateway's own tool, which is all that a provider shows before an account is connected.
 fn connect_tool(tools: &[Value]) -> Option<&str> {
     let [tool] = tools else { return None };
@@ -90,7 +96,13 @@ fn with_access(
     choice: &ProviderChoice,
     run: impl FnOnce(&mut ProviderAccess) -> Result<u8, CommandError>,
 ) -> Result<u8, u8> {
-    let mut access = ProviderAccess::open(global, choice)?;
+    run_with(ProviderAccess::open(global, choice)?, run)
+}
+
+pub(super) fn run_with(
+    mut access: ProviderAccess,
+    run: impl FnOnce(&mut ProviderAccess) -> Result<u8, CommandError>,
+) -> Result<u8, u8> {
     let code = run(&mut access).unwrap_or_else(|error| error.print(&access));
     access.stop();
     Ok(code)

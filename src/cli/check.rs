@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use crate::app::{RuntimeFile, providers};
 use pleiades_descriptor::settings::{self, Overrides, Settings};
-use pleiades_descriptor::{Auth, DescriptorFile, Fault, Severity};
+use pleiades_descriptor::{Auth, DescriptorFile, Fault, Pin, Severity};
+use pleiades_gateway::catalog::pins::check_file;
 
 /// What to check and how.
 #[derive(Debug, Clone, Default)]
@@ -267,6 +268,7 @@ fn read(
         .map(|file| pleiades_descriptor::read_file(file, &world))
         .collect();
     pleiades_descriptor::mark_duplicates(&mut reads);
+    reads.iter_mut().for_each(check_pins);
     if options.online {
         online::check(&mut reads, &world);
     }
@@ -280,6 +282,27 @@ fn read(
         .faults
         .extend(reads.into_iter().flat_map(|read| read.faults));
     connects
+}
+
+/// Adds the fault of a pins file beside a descriptor that uses it.
+fn check_pins(read: &mut DescriptorFile) {
+    let pinned = read.descriptor.as_ref().filter(|it| it.tools.pin != Pin::Off);
+    let Some(Err(message)) = pinned.map(|it| check_file(&read.file, &it.id)) else {
+        return;
+    };
+    let (line, column) = read.id_at;
+    read.faults.push(Fault {
+        file: read.file.clone(),
+        line,
+        column,
+        field: "tools.pin".to_owned(),
+        message,
+        cure: Some(
+            "correct the file, or remove it to have approved definitions kept in the vault".to_owned(),
+        ),
+        severity: Severity::Fault,
+    });
+    read.faults.sort_by_key(|fault| (fault.line, fault.column));
 }
 
 /// Adds a fault of the settings before those that follow it in their file.

@@ -6,6 +6,7 @@ pub mod schema;
 
 mod accounts;
 mod add;
+mod approve;
 mod call;
 mod catalog_file;
 mod connect;
@@ -165,6 +166,9 @@ enum Command {
         /// The account to use; default: the default account.
         #[arg(long, value_name = "NAME", requires = "provider")]
         account: Option<String>,
+        /// Show how definitions differ from the approved ones (`tools.pin`), and approve them.
+        #[arg(long, requires = "provider")]
+        approve: bool,
     },
     /// Call a provider's tool.
     Call {
@@ -264,7 +268,14 @@ fn dispatch(global: &Global, addresses: &Addresses, command: Option<Command>) ->
         Some(Command::Tools {
             provider: Some(provider),
             account,
-        }) => call::tools(global, &ProviderChoice { provider, account }),
+            approve,
+        }) => {
+            let choice = ProviderChoice { provider, account };
+            match approve {
+                true => approve::run(global, &choice),
+                false => call::tools(global, &choice),
+            }
+        }
         Some(Command::Tools { provider: None, .. }) => providers::run(global),
         Some(Command::Call {
             choice,

@@ -63,6 +63,15 @@ enum Answerer {
 
 impl ProviderAccess {
     pub(super) fn open(global: &Global, choice: &ProviderChoice) -> Result<Self, u8> {
+        Self::open_by(global, choice, true)
+    }
+
+    /// The same by this process, also beside a gateway that runs.
+    pub(super) fn open_own(global: &Global, choice: &ProviderChoice) -> Result<Self, u8> {
+        Self::open_by(global, choice, false)
+    }
+
+    fn open_by(global: &Global, choice: &ProviderChoice, by_gateway: bool) -> Result<Self, u8> {
         let account = choice.account.as_deref();
         if account.is_some_and(|name| !user_accounts::is_account_name(name)) {
             let why = CommandError::usage("an account's name has 1 to 512 bytes");
@@ -73,7 +82,7 @@ impl ProviderAccess {
         let is_local = global.is_local(&loaded.settings);
         let running = RuntimeFile::of(&loaded, &overrides)
             .running()
-            .filter(|_| is_local);
+            .filter(|_| is_local && by_gateway);
         let asked = running.and_then(|gateway| {
             let (keys, within) = asking(&loaded.settings, &choice.provider)?;
             let wanted = ToolViewRequest {
@@ -128,6 +137,14 @@ impl ProviderAccess {
                 self.cause = cause;
                 answer
             }
+        }
+    }
+
+    /// The process that answers, where it is this one.
+    pub(super) fn own(&self) -> Option<&App> {
+        match &self.answerer {
+            Answerer::Gateway { .. } => None,
+            Answerer::Own(app) => Some(app),
         }
     }
 
@@ -385,7 +402,7 @@ impl CommandError {
         Self::new(exit::USAGE, message).with_name(Code::InvalidParams.as_str())
     }
 
-    fn interrupted() -> Self {
+    pub(super) fn interrupted() -> Self {
         Self::new(exit::TEMPORARY, "interrupted").with_name(Code::Cancelled.as_str())
     }
 

@@ -61,6 +61,7 @@ mod source;
 mod sweep;
 mod tasks;
 mod terminal;
+mod trust;
 mod uris;
 mod using;
 mod vault;

@@ -146,8 +146,7 @@ async fn every_metric_that_is_registered_is_moved_by_what_it_counts() {
     let authority = Authority::start(&["2025-11-25"]).await;
     let redis = FakeRedis::start().await;
     fake.knobs.tools.lock().push(long("long"));
-    let cached =
-        "auth: { none: {} }\nlimits: { concurrency: 1 }\nfacade: { cache: { ttl: 1m, tools: [echo] } }\n";
+    let cached = "auth: { none: {} }\nlimits: { concurrency: 1 }\nfacade: { cache: { ttl: 1m, tools: [echo] } }\ntools: { pin: warn }\n";
     let breaker = "auth: { none: {} }\nlimits: { breaker: { failures: 1, within: 1m, open_for: 1h } }\n";
     let oauth = format!(
         "upstream: {{ url: \"{}\" }}\nauth: {{ oauth: {{}} }}\n",
@@ -157,6 +156,8 @@ async fn every_metric_that_is_registered_is_moved_by_what_it_counts() {
         .provider_with("one", &fake, cached)
         .provider_with("frail", &frail, breaker)
         .descriptor("tracker", &oauth)
+        // In a file, so that the vault is first needed where it is watched.
+        .file("providers.d/one.pins.json", "{}")
         .settings("shared_state: { redis: \"${REDIS}\" }\n")
         .env("REDIS", &redis.url)
         .start()
@@ -222,7 +223,7 @@ async fn every_metric_that_is_registered_is_moved_by_what_it_counts() {
     watch.moved([names::BREAKER_STATE]).await;
 
     fake.grow("more");
-    watch.moved([names::TOOLS]).await;
+    watch.moved([names::TOOLS, names::TOOL_PINS]).await;
 
     std::fs::write(
         world.providers().join("two.yaml"),

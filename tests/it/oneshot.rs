@@ -33,10 +33,10 @@ for line in sys.stdin:
 "#;
 const PROCESS: &str = "upstream: { command: [python3, server.py] }\nauth: { none: {} }\n";
 
-struct CommandOutput {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct CommandOutput {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 /// A command in a world's folder, with its settings, data and runtime folder.
@@ -65,7 +65,7 @@ async fn ended(mut command: Command) -> CommandOutput {
     }
 }
 
-async fn run(folder: &Path, args: &[&str]) -> CommandOutput {
+pub async fn run(folder: &Path, args: &[&str]) -> CommandOutput {
     ended(command(folder, args)).await
 }
 

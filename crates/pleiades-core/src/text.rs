@@ -5,22 +5,117 @@ use std::borrow::Cow;
 /// Whether a character shows nothing of itself, or turns what stands around it.
 ///
 /// Control characters, marks of direction (U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069),
-/// and what has no width. Names hold none of them: two that look alike must be one.
+/// and what has no width: Unicode's `Default_Ignorable_Code_Point` and line separators, without the
+/// selectors U+FE00 to U+FE0F. Names hold none of them: two that look alike must be one.
 #[must_use]
 pub fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
             '\u{ad}'
+                | '\u{34f}'
                 | '\u{61c}'
-                | '\u{180e}'
+                | '\u{115f}'
+                | '\u{1160}'
+                | '\u{17b4}'
+                | '\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
                 | '\u{200b}'..='\u{200f}'
                 | '\u{2028}'..='\u{202e}'
                 | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
                 | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
         )
+}
+
+/// Whether a text may be shown to people and models as several lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineBreaks {
+    /// Line breaks and tabs stay.
+    Kept,
+    /// Each becomes a blank.
+    Joined,
+}
+
+/// The text without what cannot be seen, as models would read it and people would not.
+///
+/// What is written stays as it is written: a joiner (U+200C, U+200D) after a letter of a script that joins, or
+/// between parts of an emoji, and the selector of an emoji's form (U+FE0E, U+FE0F) behind one. Of others
+/// neither is left. Borrowed where nothing has to go.
+#[must_use]
+pub fn legible(text: &str, lines: LineBreaks) -> Cow<'_, str> {
+    let may_stay = |it: char| match it {
+        '\n' | '\t' => lines == LineBreaks::Kept,
+        _ => !is_hidden(it) && !is_selector(it),
+    };
+    if text.chars().all(may_stay) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        let next = characters.peek().copied();
+        match character {
+            // One break, however it is written.
+            '\r' if next == Some('\n') => {}
+            '\n' | '\t' if lines == LineBreaks::Kept => shown.push(character),
+            '\r' | '\u{85}' | '\u{2028}' | '\u{2029}' if lines == LineBreaks::Kept => shown.push('\n'),
+            '\n' | '\r' | '\t' | '\u{85}' | '\u{2028}' | '\u{2029}' => shown.push(' '),
+            '\u{200c}' | '\u{200d}' if joins(shown.chars().next_back(), character, next) => {
+                shown.push(character);
+            }
+            '\u{fe0e}' | '\u{fe0f}' if shown.chars().next_back().is_some_and(is_pictorial) => {
+                shown.push(character);
+            }
+            _ if is_hidden(character) || is_selector(character) => {}
+            _ => shown.push(character),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Selectors of another form of the character before.
+const fn is_selector(character: char) -> bool {
+    matches!(character, '\u{fe00}'..='\u{fe0f}')
+}
+
+/// Whether a joiner means something where it stands.
+fn joins(before: Option<char>, joiner: char, after: Option<char>) -> bool {
+    let Some(before) = before else { return false };
+    let is_part = |it: char| is_pictorial(it) || is_selector(it);
+    let emoji = joiner == '\u{200d}' && is_part(before) && after.is_some_and(is_pictorial);
+    emoji || is_joining(before)
+}
+
+/// Letters of scripts that are written with joiners: Arabic, Syriac, N'Ko, Mandaic, those of India and their kin,
+/// Mongolian.
+const fn is_joining(character: char) -> bool {
+    matches!(
+        character,
+        '\u{620}'..='\u{8ff}'
+            | '\u{900}'..='\u{dff}'
+            | '\u{1000}'..='\u{109f}'
+            | '\u{1780}'..='\u{17ff}'
+            | '\u{1820}'..='\u{18af}'
+            | '\u{a8e0}'..='\u{a8ff}'
+            | '\u{11000}'..='\u{11fff}'
+    )
+}
+
+/// What emoji are made of, near enough: symbols and pictures, and digits that become keys.
+const fn is_pictorial(character: char) -> bool {
+    matches!(
+        character,
+        '#' | '*' | '0'..='9' | '©' | '®'
+            | '\u{203c}'..='\u{2bff}'
+            | '\u{3030}' | '\u{303d}' | '\u{3297}' | '\u{3299}'
+            | '\u{1f000}'..='\u{1faff}'
+    )
 }
 
 /// The first `most` characters that can be seen.
@@ -243,6 +338,67 @@ mod tests {
         );
         assert!(matches!(with_controls_shown("a\tb\nä\u{85}"), Cow::Borrowed(_)));
         assert_eq!(with_controls_shown("a\r\n\u{7}"), "a\r\n\\u0007");
+    }
+
+    #[test]
+    fn a_text_is_left_without_what_only_models_read() {
+        for hidden in [
+            "\u{200b}",
+            "\u{200c}",
+            "\u{200d}",
+            "\u{200e}",
+            "\u{202e}",
+            "\u{2066}",
+            "\u{2060}",
+            "\u{feff}",
+            "\u{ad}",
+            "\u{0}",
+            "\u{8}",
+            "\u{1b}",
+            "\u{7f}",
+            "\u{9b}",
+            "\u{e0041}",
+            "\u{e0100}",
+            "\u{fe00}",
+            "\u{fe0f}",
+            "\u{34f}",
+            "\u{115f}",
+            "\u{3164}",
+            "\u{ffa0}",
+            "\u{180e}",
+            "\u{2062}",
+            "\u{206a}",
+        ] {
+            let text = format!("{hidden}List{hidden} the{hidden}{hidden} issues{hidden}");
+            for lines in [LineBreaks::Kept, LineBreaks::Joined] {
+                assert_eq!(legible(&text, lines), "List the issues", "{hidden:?}");
+            }
+        }
+        let smuggled: String = "hi"
+            .chars()
+            .chain(('a'..='z').filter_map(|it| char::from_u32(0xe0000 + it as u32)))
+            .collect();
+        assert_eq!(legible(&smuggled, LineBreaks::Kept), "hi");
+        assert_eq!(
+            legible("👍\u{fe0f}\u{fe0f}\u{fe01}\u{e0150}", LineBreaks::Kept),
+            "👍\u{fe0f}"
+        );
+    }
+
+    #[test]
+    fn a_text_of_any_script_stays_as_it_is_written() {
+        for text in [
+            "می\u{200c}خواهم",
+            "क्\u{200d}ष",
+            "ශ්\u{200d}රී",
+            "👩\u{200d}💻 👨\u{200d}👩\u{200d}👧 ❤\u{fe0f}\u{200d}🔥 1\u{fe0f}\u{20e3} 👋🏽",
+            "查詢 äöü א\u{5b0} ไทย 한국어",
+            "one\n\ttwo",
+        ] {
+            assert_eq!(legible(text, LineBreaks::Kept), text);
+        }
+        assert_eq!(legible("a\r\nb\rc\u{2028}d", LineBreaks::Kept), "a\nb\nc\nd");
+        assert_eq!(legible("a\r\nb\tc", LineBreaks::Joined), "a b c");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{
     limits::RateScope,
     reference::join,
     report::{Report, say},
+    scalar::Glob,
     yaml::{Node, Pos},
 };
 
@@ -36,7 +37,46 @@ pub(crate) fn check(root: &Node, folder: &Path, world: &ReadContext, report: &mu
     tool_name_length(root, report);
     aliases(root, report);
     conflict(root, report);
+    through(root, report);
     relay(root, report);
+}
+
+/// What `tools.through` names, and the rules that name an operation of it.
+fn through(root: &Node, report: &mut Report) {
+    let Some(tools) = root.at_path(&["tools"]) else {
+        return;
+    };
+    let operations = tools.at_path(&["through"]).map(Node::entries).unwrap_or_default();
+    for entry in operations.iter().filter(|entry| !entry.value.is_bad) {
+        let path = join("tools.through", &entry.key);
+        if entry.key.is_empty() || entry.key.contains([':', '*', '?']) || Glob::illegal(&entry.key).is_some()
+        {
+            let finding = say("is no name of an operation").cure("write the name as the provider lists it");
+            report.fault(entry.at, &path, finding);
+        }
+        if entry
+            .value
+            .text()
+            .is_some_and(|argument| argument.trim().is_empty())
+        {
+            let finding = say("is empty").cure("write the argument that names the tool");
+            report.fault(entry.value.at, &path, finding);
+        }
+    }
+    for list in ["allow", "deny", "reads", "writes"] {
+        let globs = tools.at_path(&[list]).map(Node::items).unwrap_or_default();
+        for (at, node) in globs.iter().enumerate().filter(|(_, node)| !node.is_bad) {
+            let Some((operation, _)) = node.text().and_then(|glob| glob.split_once(':')) else {
+                continue;
+            };
+            let pattern = Glob(operation.to_owned());
+            if !operations.iter().any(|entry| pattern.matches(&entry.key)) {
+                let finding = say(format!("`{operation}` is no operation of `tools.through`"));
+                let cure = "name there the argument by which it is told which tool to run";
+                report.fault(node.at, &format!("tools.{list}.{at}"), finding.cure(cure));
+            }
+        }
+    }
 }
 
 /// Notes references where none is resolved.
@@ -159,7 +199,9 @@ fn first_tool_rule(root: &Node) -> Option<(Pos, String)> {
     let allow =
         entry("allow").filter(|entry| !entry.value.items().iter().any(|glob| glob.text() == Some("*")));
     let deny = entry("deny").filter(|entry| !entry.value.items().is_empty());
-    if let Some(entry) = allow.or(deny) {
+    let through = entry("through").filter(|entry| !entry.value.entries().is_empty());
+    let pin = entry("pin").filter(|entry| entry.value.text() == Some("enforce"));
+    if let Some(entry) = allow.or(deny).or(through).or(pin) {
         return Some((entry.at, format!("tools.{}", entry.key)));
     }
     let rules = root

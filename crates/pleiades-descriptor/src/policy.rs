@@ -11,30 +11,32 @@ use super::scalar::{Glob, Globs};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tools {
-    /// Globs over tool names; a tool must match one.
+    /// Globs over tool names; a tool must match one. `OPERATION:GLOB` is a glob over the names that an
+    /// operation of `through` is given.
     pub allow: Globs,
-    /// Globs over tool names; a tool must match none. Wins over `allow`.
+    /// Globs over tool names, as in `allow`; a tool must match none. Wins over `allow`.
     pub deny: Globs,
     /// Globs over names of tools that only read, whatever the provider declares. A tool that no glob
     /// names reads when it declares `readOnlyHint: true`, and writes otherwise.
     pub reads: Globs,
     /// Globs over names of tools that write, whatever the provider declares. Wins over `reads`.
     pub writes: Globs,
-    /// Whether definitions of tools are held against the approved ones. Only `off` is built yet.
+    /// Operations that run another tool, each with the argument that names it: `allow` and `deny` hold for
+    /// that tool, too. It counts as a rule on tools. Default: none.
+    pub through: BTreeMap<String, String>,
+    /// Whether definitions of tools (name, description, schemas) are held against those that were seen
+    /// first, or approved since.
     pub pin: Pin,
 }
 
 impl Tools {
-    /// Whether a tool exists for callers.
-    #[must_use]
-    pub fn admits(&self, name: &str) -> bool {
-        self.allow.iter().any(|glob| glob.matches(name)) && !self.deny.iter().any(|glob| glob.matches(name))
-    }
-
     /// Whether any tool could be hidden.
     #[must_use]
     pub fn is_restrictive(&self) -> bool {
-        !self.deny.is_empty() || self.pin != Pin::Off || !self.allow.iter().any(|glob| glob.0 == "*")
+        !self.deny.is_empty()
+            || !self.through.is_empty()
+            || self.pin == Pin::Enforce
+            || !self.allow.iter().any(|glob| glob.0 == "*")
     }
 }
 
@@ -45,6 +47,7 @@ impl Default for Tools {
             deny: Vec::new(),
             reads: Vec::new(),
             writes: Vec::new(),
+            through: BTreeMap::new(),
             pin: Pin::Off,
         }
     }
@@ -57,9 +60,10 @@ pub enum Pin {
     /// Nothing.
     #[default]
     Off,
-    /// It is logged. Not built yet.
+    /// It is logged and counted.
     Warn,
-    /// The tool is hidden until it is approved again. Not built yet.
+    /// It is logged and counted, and the tool is withheld from lists and calls until the change is
+    /// approved. This is a rule on tools.
     Enforce,
 }
 

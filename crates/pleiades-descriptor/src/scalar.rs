@@ -254,12 +254,26 @@ impl Glob {
 }
 
 impl Glob {
-    /// The first character that no name or pattern of a tool has.
+    /// The first character that no name or pattern of a tool has. One `:` may stand between the name of an
+    /// operation and the pattern of names that it is given.
     #[must_use]
     pub fn illegal(text: &str) -> Option<char> {
-        text.chars().find(|character| {
-            !(character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.' | '/' | '*' | '?'))
-        })
+        let is_legal =
+            |it: char| it.is_ascii_alphanumeric() || matches!(it, '_' | '-' | '.' | '/' | '*' | '?');
+        let illegal = |part: &str| part.chars().find(|it| !is_legal(*it));
+        match text.split_once(':') {
+            Some((operation, name)) if !operation.is_empty() && !name.is_empty() => {
+                illegal(operation).or_else(|| illegal(name))
+            }
+            Some(_) => Some(':'),
+            None => illegal(text),
+        }
+    }
+
+    /// The operation and the pattern of names that it is given, of a pattern `OPERATION:GLOB`.
+    #[must_use]
+    pub fn through(&self) -> Option<(&str, &str)> {
+        self.0.split_once(':')
     }
 }
 

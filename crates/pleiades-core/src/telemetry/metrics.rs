@@ -35,6 +35,7 @@ pub(super) struct Families {
     pub(super) limited: IntCounterVec,
     pub(super) breaker: IntGaugeVec,
     pub(super) tools: IntGaugeVec,
+    pub(super) pins: IntGaugeVec,
     pub(super) refreshes: IntCounterVec,
     pub(super) cache: IntCounterVec,
     pub(super) menus: IntCounterVec,
@@ -82,6 +83,7 @@ impl Metrics {
             limited: counters(&registry, &names::LIMITED),
             breaker: gauges(&registry, &names::BREAKER_STATE),
             tools: gauges(&registry, &names::TOOLS),
+            pins: gauges(&registry, &names::TOOL_PINS),
             refreshes: counters(&registry, &names::TOKEN_REFRESH),
             cache: counters(&registry, &names::CACHE),
             menus: counters(&registry, &names::MENUS),
@@ -195,6 +197,11 @@ impl Metrics {
     /// How many tools a provider offers.
     pub fn tools(&self, provider: &str, count: usize) {
         self.of(Some(provider)).tools(count);
+    }
+
+    /// How many tools of a provider are in each of [`names::PIN_STATES`].
+    pub fn tool_pins(&self, provider: &str, states: [usize; names::PIN_STATES.len()]) {
+        self.of(Some(provider)).tool_pins(states);
     }
 
     /// A reading of the folder and the generation that is loaded after it.

@@ -127,6 +127,13 @@ pub const TOOLS: Metric = metric(
     &["provider"],
     "Tools that a provider offers, as far as this process has listed them.",
 );
+/// Pins.
+pub const TOOL_PINS: Metric = metric(
+    "pleiades_tool_pins",
+    MetricKind::Gauge,
+    &["provider", "state"],
+    "Tools of a provider with `tools.pin`, by what the approved definitions say of them.",
+);
 /// Sessions.
 pub const SESSIONS: Metric = metric(
     "pleiades_sessions",
@@ -227,7 +234,7 @@ pub const BUILD_INFO: Metric = metric(
 );
 
 /// Every metric of ours.
-pub const ALL: [Metric; 25] = [
+pub const ALL: [Metric; 26] = [
     CALLS,
     CALL_DURATION,
     TOOL_CALLS,
@@ -239,6 +246,7 @@ pub const ALL: [Metric; 25] = [
     RELOAD_GENERATION,
     PROVIDERS,
     TOOLS,
+    TOOL_PINS,
     SESSIONS,
     STREAMS,
     SHARED_STATE_UP,
@@ -254,6 +262,9 @@ pub const ALL: [Metric; 25] = [
     CREDENTIAL_EXPIRY,
     BUILD_INFO,
 ];
+
+/// What the approved definitions say of a tool: it is one of them; it is another; they could not be read.
+pub const PIN_STATES: [&str; 3] = ["approved", "changed", "unknown"];
 
 /// The provider label of what belongs to no single provider: unions and unknown paths. No id can
 /// begin like this.

@@ -50,6 +50,7 @@ pub struct ProviderMetrics {
     inflight: OnceLock<IntGauge>,
     breaker: OnceLock<IntGauge>,
     tools: OnceLock<IntGauge>,
+    pins: [OnceLock<IntGauge>; names::PIN_STATES.len()],
     limited: Counters<{ names::RULES.len() }>,
     refreshes: Counters<{ names::REFRESHES.len() }>,
     cache: Counters<{ names::CACHE_OUTCOMES.len() }>,
@@ -77,6 +78,7 @@ impl ProviderMetrics {
             inflight: OnceLock::new(),
             breaker: OnceLock::new(),
             tools: OnceLock::new(),
+            pins: std::array::from_fn(|_| OnceLock::new()),
             limited: empty(),
             refreshes: empty(),
             cache: empty(),
@@ -156,6 +158,15 @@ impl ProviderMetrics {
     pub fn breaker(&self, state: i64) {
         let made = || self.families.breaker.with_label_values(&[&*self.id]);
         self.series(&self.breaker, made).inspect(|gauge| gauge.set(state));
+    }
+
+    /// How many of its tools are in each of [`names::PIN_STATES`].
+    pub fn tool_pins(&self, states: [usize; names::PIN_STATES.len()]) {
+        for ((cell, state), count) in self.pins.iter().zip(names::PIN_STATES).zip(states) {
+            let made = || self.families.pins.with_label_values(&[&*self.id, state]);
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.series(cell, made).inspect(|gauge| gauge.set(count));
+        }
     }
 
     /// How many tools it offers.
@@ -272,6 +283,9 @@ impl ProviderMetrics {
         gone(self.families.breaker.remove_label_values(&[id]));
         gone(self.families.tools.remove_label_values(&[id]));
         gone(self.families.tokens_cut.remove_label_values(&[id]));
+        for state in names::PIN_STATES {
+            gone(self.families.pins.remove_label_values(&[id, state]));
+        }
         gone(self.families.upstream_duration.remove_label_values(&[id]));
         for outcome in made(&self.refreshes, &names::REFRESHES) {
             gone(self.families.refreshes.remove_label_values(&[id, outcome]));

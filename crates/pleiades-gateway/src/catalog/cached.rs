@@ -6,7 +6,7 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Catalogue, Tool, ToolRules, bounds::LeftOut, failure::ListFailure, lists::Cost};
+use super::{Catalogue, Tool, ToolRules, bounds::LeftOut, failure::ListFailure, lists::Cost, pins::Pins};
 use pleiades_core::{error::Code, random};
 use pleiades_upstream::Profile;
 
@@ -94,10 +94,10 @@ impl CachedLists {
         self.catalogue.load_full()
     }
 
-    pub(super) fn with_rules(&self, rules: &ToolRules) -> Self {
+    pub(super) fn with_rules(&self, rules: &ToolRules, pins: &Pins) -> Self {
         let state = self.state.lock();
         let mut catalogue = Catalogue::clone(&self.catalogue.load());
-        catalogue.set_tools(rules.admitted(&state.offered));
+        catalogue.set_tools(pins.admitted(rules, &state.offered));
         let successor = Self::new(catalogue);
         *successor.state.lock() = ReadState {
             running: false,
@@ -106,6 +106,29 @@ impl CachedLists {
             left_out: state.left_out.clone(),
         };
         successor
+    }
+
+    /// Shows the tools that callers may have by now; whether these are others.
+    pub(super) fn readmit(&self, rules: &ToolRules, pins: &Pins) -> bool {
+        // While the state is locked no attempt stores what it chose before.
+        let state = self.state.lock();
+        let current = self.catalogue.load();
+        let tools = pins.admitted(rules, &state.offered);
+        let is_same = tools.len() == current.tools.len()
+            && tools
+                .iter()
+                .zip(&current.tools)
+                .all(|(new, old)| Arc::ptr_eq(new, old));
+        if is_same {
+            return false;
+        }
+        let mut catalogue = Catalogue::clone(&current);
+        catalogue.set_tools(tools);
+        let is_of_store = |failure: &ListFailure| failure.code == Code::CredentialStore;
+        catalogue.tools_failure = catalogue.tools_failure.filter(|failure| !is_of_store(failure));
+        self.catalogue.store(Arc::new(catalogue));
+        drop(state);
+        true
     }
 
     pub(super) fn freshness(&self) -> Freshness {

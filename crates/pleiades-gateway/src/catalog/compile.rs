@@ -1,6 +1,7 @@
 //! Compiles a descriptor to what runs: the only module that knows both.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,8 +10,9 @@ use std::{
 use http::{HeaderName, HeaderValue};
 use ring::digest::{Context, SHA256};
 use url::Url;
-use wildmatch::WildMatch;
 
+use super::pins::{self, PinMode, PinRule};
+use super::rules::NameGlob;
 use super::{
     CacheRule, FacadeConfig, NamesShown, Presentation, ReadRules, RelayAccess, ResultLimits, ToolRules,
     endpoint_digest::endpoint_digest,
@@ -23,7 +25,7 @@ use pleiades_credential::{
     AddressPolicy, ClientCredentialsTokens, ClientKey, Connection, NoClientCredentials, ProviderAuth,
     Signature,
 };
-use pleiades_descriptor::{Auth, Descriptor, Exposure, Glob, Mode, OperationNames, Split};
+use pleiades_descriptor::{Auth, Descriptor, Exposure, Glob, Mode, OperationNames, Pin, Split};
 use pleiades_mcp::Revision;
 use pleiades_ranking::Phrases;
 use pleiades_upstream::{ClientTls, Endpoint, SessionSharing, Transport};
@@ -102,6 +104,8 @@ pub(super) fn compile(
         rules: ToolRules {
             allow: globs(&descriptor.tools.allow),
             deny: globs(&descriptor.tools.deny),
+            through: through(&descriptor.tools.through),
+            pins: pin_rule(file, descriptor)?,
         },
         relay: if is_open {
             RelayAccess::Open
@@ -116,10 +120,11 @@ pub(super) fn compile(
 }
 
 /// Files beside the descriptor that it was compiled from; they are looked at again with each reading.
-pub(super) fn sources(descriptor: &Descriptor) -> Vec<PathBuf> {
+pub(super) fn sources(file: &Path, descriptor: &Descriptor) -> Vec<PathBuf> {
     let tls = &descriptor.upstream.tls;
     let named = [&tls.ca_file, &tls.client_cert_file, &tls.client_key_file];
-    named.into_iter().flatten().cloned().collect()
+    let pins = (descriptor.tools.pin != Pin::Off).then(|| pins::file_beside(file, &descriptor.id));
+    named.into_iter().flatten().cloned().chain(pins).collect()
 }
 
 fn facade(descriptor: &Descriptor, context: &CompileContext) -> FacadeConfig {
@@ -176,8 +181,28 @@ fn cache(descriptor: &Descriptor, endpoint: &Endpoint) -> Option<CacheRule> {
     })
 }
 
-fn globs(globs: &[Glob]) -> Vec<WildMatch> {
-    globs.iter().map(|glob| WildMatch::new(&glob.0)).collect()
+fn globs(globs: &[Glob]) -> Vec<NameGlob> {
+    globs.iter().map(NameGlob::new).collect()
+}
+
+fn through(declared: &BTreeMap<String, String>) -> BTreeMap<Box<str>, Box<str>> {
+    let all = declared.iter();
+    all.map(|(operation, argument)| (operation.as_str().into(), argument.as_str().into()))
+        .collect()
+}
+
+fn pin_rule(file: &Path, descriptor: &Descriptor) -> Result<PinRule, String> {
+    let mode = match descriptor.tools.pin {
+        Pin::Off => return Ok(PinRule::default()),
+        Pin::Warn => PinMode::Warn,
+        Pin::Enforce => PinMode::Enforce,
+    };
+    let file = pins::read_file(&pins::file_beside(file, &descriptor.id))
+        .map_err(|why| format!("tools.pin: {why}"))?;
+    Ok(PinRule {
+        mode,
+        file: file.map(Arc::new),
+    })
 }
 
 fn endpoint(descriptor: &Descriptor, target: Transport, id: &Arc<str>, need: &ProviderAuth) -> Endpoint {

@@ -11,7 +11,7 @@ use super::{
     failure::ListFailure,
     lists::{ListKind, ListSet},
     names,
-    pages::{ListRequest, Pages},
+    pages::{ListEntry, ListRequest, Pages},
     tools,
 };
 use pleiades_core::error::{Code, Error};
@@ -184,8 +184,7 @@ fn assemble(
         false => previous.catalogue.tools_failure.clone(),
     };
     let (offered, cost) = gathered.tools(read.tools, which, (provider, previous));
-    let admitted = offered.iter().filter(|tool| provider.rules.admits_tool(tool));
-    catalogue.set_tools(admitted.cloned().collect());
+    catalogue.set_tools(provider.rules.admitted(&offered));
     catalogue.cost.tools = cost;
     let old = &previous.catalogue;
     catalogue.resources = gathered.items(
@@ -291,11 +290,11 @@ impl ListAssembly {
     }
 }
 
-fn items(list: ListKind, raws: Vec<RawObject>, left_out: &mut LeftOut) -> Vec<Item> {
+fn items(list: ListKind, entries: Vec<ListEntry>, left_out: &mut LeftOut) -> Vec<Item> {
     let (_, key_name) = list.keys();
     let mut seen = HashSet::new();
-    let mut items = Vec::with_capacity(raws.len());
-    for raw in raws {
+    let mut items = Vec::with_capacity(entries.len());
+    for raw in entries.into_iter().map(|entry| entry.raw) {
         let key = raw.read::<String>(key_name).filter(|key| !names::is_blank(key));
         let Some(key) = key else {
             left_out.add(format!(

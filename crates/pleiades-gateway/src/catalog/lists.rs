@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::checks::{ArgumentValidator, ValidatorSlot};
-use super::{failure::ListFailure, names, search};
+use super::{failure::ListFailure, names, repair::RespelledValues, search};
 use pleiades_core::{error::Error, tokens::Counter};
 use pleiades_mcp::{Raw, RawObject};
 use pleiades_ranking::Index;
@@ -180,6 +180,12 @@ pub struct Tool {
     declares_read: bool,
     /// About what its name, description and schema cost a model.
     tokens: usize,
+    /// Values of its arguments that are shown otherwise than the provider spells them.
+    pub(crate) respelled: RespelledValues,
+    /// What was repaired of what defines it, as it came.
+    pub(super) received: Option<Box<RawObject>>,
+    /// The digest of its definition, once it was needed.
+    pub(super) digest: OnceLock<Box<str>>,
 }
 
 impl Tool {
@@ -204,6 +210,9 @@ impl Tool {
             raw,
             mirrored: Vec::new(),
             checks: ValidatorSlot::default(),
+            respelled: RespelledValues::default(),
+            received: None,
+            digest: OnceLock::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{CachedLists, Catalogue, State, Tool, ToolRules, bounds::MemoryBounds};
+use super::{CachedLists, Catalogue, State, Tool, ToolRules, bounds::MemoryBounds, pins::Pins};
 use pleiades_core::{bounded::Bounded, error::Code};
 use pleiades_upstream::Identity;
 
@@ -31,6 +31,8 @@ pub struct Live {
     /// What an account of each tenant saw last.
     templates: Bounded<Arc<str>, Arc<Catalogue>>,
     pub(super) bounds: MemoryBounds,
+    /// What is known of the approved definitions of its tools.
+    pub(super) pins: Arc<Pins>,
     health: Mutex<Health>,
     stale: Mutex<Option<Stale>>,
     /// Whether the log says that the breaker is open.
@@ -111,6 +113,7 @@ impl Live {
             shared: Arc::new(shared),
             accounts: Bounded::new(ACCOUNTS),
             templates: Bounded::new(TENANTS),
+            pins: Arc::default(),
             health: Mutex::new(health),
             stale: Mutex::default(),
             is_broken: AtomicBool::new(false),
@@ -120,12 +123,16 @@ impl Live {
     }
 
     pub(super) fn with_rules(&self, rules: &ToolRules) -> Self {
-        let successor = Self::with(self.bounds, self.shared.with_rules(rules), self.health());
+        let pins = &self.pins;
+        let successor = Self {
+            pins: Arc::clone(pins),
+            ..Self::with(self.bounds, self.shared.with_rules(rules, pins), self.health())
+        };
         let mut accounts = successor.accounts.lock();
         // The one unused for longest goes in first.
         for (account, entry) in self.accounts.lock().iter().rev() {
             let entry = AccountLists {
-                cached: Arc::new(entry.cached.with_rules(rules)),
+                cached: Arc::new(entry.cached.with_rules(rules, pins)),
                 owner: entry.owner.clone(),
             };
             accounts.put(*account, entry);
@@ -134,11 +141,42 @@ impl Live {
         let mut templates = successor.templates.lock();
         for (tenant, old) in self.templates.lock().iter().rev() {
             let mut catalogue = Catalogue::clone(old);
-            catalogue.set_tools(rules.admitted(&old.tools));
+            catalogue.set_tools(pins.admitted(rules, &old.tools));
             templates.put(Arc::clone(tenant), Arc::new(catalogue));
         }
         drop(templates);
+        pins.review(rules, &successor.all_offered());
+        pins.outdate();
         successor
+    }
+
+    /// The tools that callers may have.
+    pub(super) fn admitted(&self, rules: &ToolRules, tools: &[Arc<Tool>]) -> Vec<Arc<Tool>> {
+        self.pins.admitted(rules, tools)
+    }
+
+    /// Shows callers of all accounts the tools that they may have by now; whether these are others for somebody.
+    pub(super) fn readmit(&self, rules: &ToolRules) -> bool {
+        let readmitted = self.all_cached().into_iter();
+        readmitted.fold(false, |any, cached| any | cached.readmit(rules, &self.pins))
+    }
+
+    fn all_cached(&self) -> Vec<Arc<CachedLists>> {
+        let accounts = self.accounts.lock();
+        let own = accounts.iter().map(|(_, entry)| Arc::clone(&entry.cached));
+        std::iter::once(Arc::clone(&self.shared)).chain(own).collect()
+    }
+
+    /// The tools of all lists before any rule; what accounts share is there once.
+    pub(super) fn all_offered(&self) -> Vec<Arc<[Arc<Tool>]>> {
+        let (mut seen, mut all) = (HashSet::new(), Vec::new());
+        for cached in self.all_cached() {
+            let offered = cached.offered();
+            if !offered.is_empty() && seen.insert(offered.as_ptr()) {
+                all.push(offered);
+            }
+        }
+        all
     }
 
     /// The lists of the account that a caller uses, made on its first use; those of everybody where
@@ -186,7 +224,7 @@ impl Live {
                 continue;
             }
             if Tool::are_same(&theirs, offered) {
-                catalogue.set_tools(rules.admitted(&theirs));
+                catalogue.set_tools(self.admitted(rules, &theirs));
                 catalogue.share_index(&other.load());
                 *offered = theirs;
                 return;

@@ -111,7 +111,7 @@ impl Parsed {
         let mut sources = Vec::new();
         let mut draft = None;
         if let Some(descriptor) = &read.descriptor {
-            sources = compile::sources(descriptor);
+            sources = compile::sources(&path, descriptor);
             if descriptor.enabled {
                 match compile::compile(&path, descriptor, context) {
                     Ok(compiled) => draft = Some(Arc::new(compiled)),

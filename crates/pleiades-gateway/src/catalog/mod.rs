@@ -23,6 +23,7 @@ mod load;
 pub mod names;
 mod offline;
 mod pages;
+pub mod pins;
 pub(crate) mod prefix;
 mod provider;
 mod reload;
@@ -54,6 +55,7 @@ pub use offline::OfflineProvider;
 pub use provider::{CacheRule, FacadeConfig, NamesShown, Presentation, Provider, RelayAccess, ResultLimits};
 pub use reload::{Reload, ReloadOutcome};
 pub use repair::MAX_URI;
+pub(crate) use rules::HiddenTarget;
 pub use rules::{ReadRules, ToolRules};
 pub use store::{Catalog, Config};
 

@@ -13,7 +13,8 @@ use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::bounds::{self, ByteBudget, LeftOut, MemoryBounds};
-use super::{Lister, lists::ListKind, names::NAMED, repair::repair_entry, sanitize::sanitize};
+use super::repair::{RespelledValues, repair_entry};
+use super::{Lister, lists::ListKind, names::NAMED, pins::definition, sanitize::sanitize};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::text::printable;
 use pleiades_mcp::{DeclaredCapabilities, Raw, RawObject, Revision, reserved};
@@ -31,10 +32,21 @@ const LARGE: usize = 64 * 1024;
 const CALLS_PER_LIST: u32 = 10;
 const METHOD_NOT_FOUND: i64 = -32601;
 
+/// An entry of a list.
+#[derive(Debug)]
+pub(super) struct ListEntry {
+    /// Repaired.
+    pub(super) raw: RawObject,
+    /// Its values that are shown otherwise than they are.
+    pub(super) respelled: RespelledValues,
+    /// What was repaired of what defines a tool, as it came.
+    pub(super) received: Option<RawObject>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     /// Repaired, and within their bounds.
-    pub(super) entries: Vec<RawObject>,
+    pub(super) entries: Vec<ListEntry>,
     /// What they take, in bytes.
     pub(super) cost: usize,
     pub(super) left_out: LeftOut,
@@ -108,7 +120,7 @@ impl ListRequest<'_> {
                 return Err(wrong(format!("`{method}` gives cursors that are too long")));
             }
             if !seen.insert(hasher.hash_one(&next)) {
-                let message = format!("`{method}` came back to a page it had given before");
+                let message = format!("`{method}` received back to a page it had given before");
                 return Err(wrong(message));
             }
             if Instant::now() >= deadline {
@@ -153,7 +165,7 @@ pub(super) fn list_call(list: ListKind, params: RawObject, endpoint: &Endpoint, 
 
 #[derive(Debug, Default)]
 struct ParsedPage {
-    entries: Vec<RawObject>,
+    entries: Vec<ListEntry>,
     cost: usize,
     left_out: LeftOut,
     /// Whether an entry was beyond the bounds.
@@ -174,7 +186,7 @@ struct PageContext {
 }
 
 /// Entries of `tools/list` from elsewhere than a provider, repaired and bounded as those of one.
-pub(super) fn tools_of(entries: &[Raw], bounds: MemoryBounds, left_out: &mut LeftOut) -> Vec<RawObject> {
+pub(super) fn tools_of(entries: &[Raw], bounds: MemoryBounds, left_out: &mut LeftOut) -> Vec<ListEntry> {
     let filling = PageContext {
         list: ListKind::Tools,
         room: Arc::new(ByteBudget::new(bounds.lists)),
@@ -296,9 +308,11 @@ impl PageVisitor {
             sanitize(entry.get()).map_err(|why| format!("an entry of `{method}` was left out: {why}"))?;
         let mut entry: RawObject = serde_json::from_str(&text)
             .map_err(|_cause| format!("an entry of `{method}` was left out: it is no object"))?;
-        repair_entry(list, &mut entry)
+        let received = (list == ListKind::Tools).then(|| definition::defining(&entry));
+        let respelled = repair_entry(list, &mut entry)
             .map_err(|why| format!("{} was left out: {why}", describe(list, &entry)))?;
-        let cost = bounds::cost(&entry);
+        let received = received.and_then(|received| definition::repaired(received, &entry));
+        let cost = bounds::cost(&entry) + received.as_ref().map_or(0, bounds::cost);
         let most = match list {
             ListKind::Templates => bounds::TEMPLATES,
             ListKind::Tools | ListKind::Resources | ListKind::Prompts => ENTRIES,
@@ -310,7 +324,11 @@ impl PageVisitor {
             return Err(too_much(list));
         }
         self.opened.cost += cost;
-        self.opened.entries.push(entry);
+        self.opened.entries.push(ListEntry {
+            raw: entry,
+            respelled,
+            received,
+        });
         Ok(())
     }
 }

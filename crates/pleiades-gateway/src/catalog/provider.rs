@@ -2,10 +2,13 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration, time::SystemTime};
 
-use super::rules::is_named;
+use serde_json::value::RawValue;
+
+use super::rules::{NameGlob, is_named};
 use super::{Catalogue, Live, ReadRules, State, Tool, ToolRules};
 use pleiades_core::limit::{BreakerState, Gate};
 use pleiades_credential::ProviderAuth;
+use pleiades_mcp::RawObject;
 use pleiades_ranking::Phrases;
 use pleiades_upstream::Endpoint;
 
@@ -57,10 +60,28 @@ impl Provider {
         }
     }
 
-    /// Whether a tool only reads; whatever is not known to read writes.
+    /// Whether a tool only reads; whatever is not known to read writes, and so does what runs other tools.
     #[must_use]
     pub fn is_read(&self, tool: &Tool) -> bool {
-        self.facade.reads.is_read(tool)
+        !self.rules.is_through(tool) && self.facade.reads.is_read(tool)
+    }
+
+    /// Whether a call only reads: one of an operation of `tools.through` where the tool that it names does.
+    #[must_use]
+    pub fn is_read_call(&self, lists: &Catalogue, tool: &Tool, arguments: &RawValue) -> bool {
+        if !self.rules.is_through(tool) {
+            return self.is_read(tool);
+        }
+        let Ok(arguments) = RawObject::open(arguments) else {
+            return false;
+        };
+        let named = self.rules.named_through(tool, &arguments);
+        named.is_some_and(|name| {
+            let listed = lists.tool(&name);
+            self.facade
+                .reads
+                .is_read_through(tool, &name, listed.map(|tool| &**tool))
+        })
     }
 
     /// Whether answers of a tool are given again, and then for how long.
@@ -91,7 +112,18 @@ impl Provider {
     /// `stale` goes before all others: the file and what runs differ, whatever the provider does.
     #[must_use]
     pub fn state(&self) -> (State, Option<String>, SystemTime) {
-        let health = self.live.health();
+        let mut health = self.live.health();
+        if let Some(withheld) = self.live.pins.reason(&self.id, &self.rules.pins) {
+            let reasons = match health.state {
+                State::Ready => Some(withheld),
+                State::Degraded => health.reason.map(|reason| format!("{reason}; {withheld}")),
+                _ => health.reason,
+            };
+            health.reason = reasons;
+            if health.state == State::Ready {
+                health.state = State::Degraded;
+            }
+        }
         if let Some(stale) = self.live.stale() {
             let beside = match &health.reason {
                 Some(reason) if health.state != State::Ready => {
@@ -188,7 +220,7 @@ pub struct CacheRule {
     /// How long an answer is given again.
     pub ttl: Duration,
     /// Tools whose answers are; `None`: those that only read.
-    pub tools: Option<Vec<wildmatch::WildMatch>>,
+    pub tools: Option<Vec<NameGlob>>,
     /// Digest of what the descriptor says: under another one nothing is the answer any more.
     pub generation: [u8; 32],
 }

@@ -5,6 +5,7 @@
 //!
 //! Unknown members pass, as everywhere.
 
+mod characters;
 mod decoration;
 mod member;
 mod moment;
@@ -15,10 +16,10 @@ mod tests;
 use url::Url;
 
 use super::lists::ListKind;
+pub(crate) use characters::RespelledValues;
 use decoration::{icons, resource_annotations, tool_annotations};
 use member::{
     JsonType, drop_unless, drop_unless_integer, drop_unless_text, is_text, json_type, repair_member,
-    strip_hidden,
 };
 use pleiades_core::text::is_hidden;
 use pleiades_mcp::{Raw, RawObject};
@@ -30,8 +31,9 @@ pub const MAX_URI: usize = 8 * 1024;
 const OURS: &str = "pleiades/";
 
 /// The error: why the entry has to be left out, in words that follow its name.
-pub(super) fn repair_entry(list: ListKind, entry: &mut RawObject) -> Result<(), String> {
-    strip_hidden(entry, "title");
+pub(super) fn repair_entry(list: ListKind, entry: &mut RawObject) -> Result<RespelledValues, String> {
+    let respelled = characters::clean(list, entry)?;
+    drop_unless_text(entry, &["title"]);
     match list {
         ListKind::Tools => tool(entry)?,
         ListKind::Resources => {
@@ -57,12 +59,12 @@ pub(super) fn repair_entry(list: ListKind, entry: &mut RawObject) -> Result<(), 
     repair_member(entry, "_meta", |meta| meta.retain(|key| !key.starts_with(OURS)));
     // One SDK takes this spelling for `_meta`.
     repair_member(entry, "meta", |_| {});
-    Ok(())
+    Ok(respelled)
 }
 
 /// A resource without a name is called by its title, else by its address.
 fn ensure_name(of: &mut RawObject, address: &str) {
-    strip_hidden(of, "name");
+    drop_unless_text(of, &["name"]);
     if of.get("name").is_none() {
         let title = of.text("title").map(std::borrow::Cow::into_owned);
         of.put("name", title.as_deref().unwrap_or(address));
@@ -132,8 +134,7 @@ fn arguments(entry: &mut RawObject) -> Result<(), String> {
         if !argument.get("name").is_some_and(is_text) {
             return Err(nameless());
         }
-        strip_hidden(&mut argument, "title");
-        drop_unless_text(&mut argument, &["description"]);
+        drop_unless_text(&mut argument, &["title", "description"]);
         drop_unless(&mut argument, &["required"], |value| {
             matches!(json_type(value), JsonType::Bool(_))
         });

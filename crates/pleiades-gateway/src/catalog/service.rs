@@ -16,6 +16,7 @@ use super::{
     failure::ListFailure,
     lists::ListSet,
     live::HealthCause,
+    pins::{PinMode, PinStore},
 };
 use pleiades_core::error::{Code, Error};
 use pleiades_core::limit::BreakerState;
@@ -47,6 +48,8 @@ pub(super) struct DiscoveryService {
     pub(super) changes: broadcast::Sender<CatalogChange>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) control: Handle,
+    /// Where approved definitions of tools are kept.
+    pub(super) pins: Arc<dyn PinStore>,
     tenant: Arc<str>,
     user: Arc<str>,
     turns: Semaphore,
@@ -57,6 +60,7 @@ impl DiscoveryService {
         lister: Box<dyn Lister>,
         metrics: Arc<Metrics>,
         control: Handle,
+        pins: Arc<dyn PinStore>,
         (tenant, user): (Arc<str>, Arc<str>),
     ) -> Self {
         Self {
@@ -65,6 +69,7 @@ impl DiscoveryService {
             changes: broadcast::Sender::new(CHANGES),
             metrics,
             control,
+            pins,
             tenant,
             user,
             turns: Semaphore::new(AT_ONCE),
@@ -160,8 +165,28 @@ impl DiscoveryService {
             result = discover(&*self.lister, provider, identity, &previous, None).await;
         }
         match result {
-            Ok(found) => self.on_success(&claim, (provider, identity), (&previous, announced), found),
+            Ok(mut found) => {
+                self.hold_pins((provider, identity), &mut found).await;
+                self.on_success(&claim, (provider, identity), (&previous, announced), found);
+            }
             Err(error) => self.on_failure(&claim, (provider, identity), &error),
+        }
+    }
+
+    /// Leaves out of new lists what may not be shown. Where the store cannot say what may, nobody is told that
+    /// these tools do not exist.
+    async fn hold_pins(&self, (provider, identity): (&Provider, &Identity), found: &mut Discovery) {
+        if provider.rules.pins.mode == PinMode::Off {
+            return;
+        }
+        let settled = self.settle_pins(provider, &found.offered).await;
+        let tools = provider.live.admitted(&provider.rules, &found.offered);
+        let failure = settled
+            .err()
+            .filter(|_| tools.len() < found.catalogue.tools.len());
+        found.catalogue.set_tools(tools);
+        if let Some(error) = failure {
+            found.catalogue.tools_failure = Some(Box::new(ListFailure::of(&error, identity)));
         }
     }
 
@@ -190,6 +215,7 @@ impl DiscoveryService {
                 .share_equal_tools(&mut found.catalogue, &mut found.offered, &provider.rules);
         }
         let (failed_before, left_out) = claim.succeed(found);
+        self.review_pins(provider);
         for why in left_out {
             tracing::warn!(
                 provider.name = %provider.id,

@@ -11,6 +11,7 @@ use super::{
     compile::CompileContext,
     guests::Guests,
     lists::ListSet,
+    pins::{self, PinStore},
     reload::{Loader, Reload, ReloadOutcome},
     retire::retire,
     service::DiscoveryService,
@@ -37,6 +38,8 @@ pub struct Config {
     pub client_credentials: Arc<dyn ClientCredentialsTokens>,
     /// `facade.exposure` of the settings.
     pub exposure: Exposure,
+    /// Where approved definitions of tools are kept.
+    pub pins: Arc<dyn PinStore>,
 }
 
 /// What is loaded from the folder of descriptors and what callers connected. One per process.
@@ -90,7 +93,8 @@ impl Catalog {
         control: Handle,
     ) -> Arc<Self> {
         let principal = (config.tenant, config.user);
-        let work = Arc::new(DiscoveryService::new(lister, metrics, control.clone(), principal));
+        let work = DiscoveryService::new(lister, metrics, control.clone(), config.pins, principal);
+        let work = Arc::new(work);
         let context = CompileContext {
             loopback: config.world.loopback,
             client_credentials: config.client_credentials,
@@ -107,6 +111,7 @@ impl Catalog {
         catalog.reload();
         let weak = Arc::downgrade(&catalog);
         let look = move |watching: &mut FolderWatcher, read| Some(weak.upgrade()?.look(watching, read));
+        control.spawn(pins::watch(Arc::downgrade(&catalog.work), catalog.end.clone()));
         control.spawn(watcher::run(watching, catalog.end.clone(), look));
         catalog
     }

@@ -90,6 +90,7 @@ impl Bench {
         });
         let config = Config {
             exposure: pleiades_descriptor::Exposure::default(),
+            pins: Arc::new(super::pins::NoPinStore),
             folder: self.folder(),
             world,
             tenant: "t".into(),

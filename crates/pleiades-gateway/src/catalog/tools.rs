@@ -3,23 +3,25 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::names::{self, FullName};
-use super::{Tool, bounds::LeftOut, prefix};
+use super::{Tool, bounds::LeftOut, pages::ListEntry, prefix};
 use pleiades_core::text::printable;
-use pleiades_mcp::{RawObject, headers};
+use pleiades_mcp::headers;
 
 /// Compiles the repaired entries of `tools/list`. Each that callers could not use is left out.
 /// `mirrors`: whether arguments go into headers, so that a faulty `x-mcp-header` matters.
-pub(super) fn compile(raws: Vec<RawObject>, mirrors: bool, left_out: &mut LeftOut) -> Vec<Arc<Tool>> {
-    let named = named(raws, left_out);
+pub(super) fn compile(entries: Vec<ListEntry>, mirrors: bool, left_out: &mut LeftOut) -> Vec<Arc<Tool>> {
+    let named = named(entries, left_out);
     let wholes: Vec<FullName> = named.iter().map(|(name, _)| FullName::own(name)).collect();
     let mut seen = HashSet::new();
     let mut tools = Vec::with_capacity(named.len());
-    for ((name, raw), alias) in named.into_iter().zip(names::fit_all(&wholes)) {
+    for ((name, entry), alias) in named.into_iter().zip(names::fit_all(&wholes)) {
         if !seen.insert(alias.clone()) {
             left_out.add(without(&name, "its name cannot be told from another one's"));
             continue;
         }
-        let mut tool = Tool::new(&name, alias, raw);
+        let mut tool = Tool::new(&name, alias, entry.raw);
+        tool.respelled = entry.respelled;
+        tool.received = entry.received.map(Box::new);
         match headers::mirror_paths(&tool.schema) {
             Ok(paths) if mirrors => tool.mirrored = paths,
             Err(why) if mirrors => {
@@ -35,16 +37,20 @@ pub(super) fn compile(raws: Vec<RawObject>, mirrors: bool, left_out: &mut LeftOu
 }
 
 /// Entries by their names upstream.
-fn named(raws: Vec<RawObject>, left_out: &mut LeftOut) -> Vec<(String, RawObject)> {
+fn named(entries: Vec<ListEntry>, left_out: &mut LeftOut) -> Vec<(String, ListEntry)> {
     let mut seen = HashSet::new();
-    let mut named = Vec::with_capacity(raws.len());
-    for raw in raws {
-        let Some(name) = raw.read::<String>("name").filter(|name| !names::is_blank(name)) else {
+    let mut named = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let Some(name) = entry
+            .raw
+            .read::<String>("name")
+            .filter(|name| !names::is_blank(name))
+        else {
             left_out.add("a tool was left out: it has no name".to_owned());
             continue;
         };
         if seen.insert(name.clone()) {
-            named.push((name, raw));
+            named.push((name, entry));
         } else {
             left_out.add(without(&name, "the provider names it twice, the first is kept"));
         }

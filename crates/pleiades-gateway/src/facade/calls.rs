@@ -15,7 +15,7 @@ use super::repairs::{Repair, Repairs};
 use super::schedule::CallOrder;
 use super::shape::declared;
 use super::{coerce, duplicate_keys, name, signature};
-use crate::catalog::{Provider, Tool};
+use crate::catalog::{HiddenTarget, Provider, Tool};
 use pleiades_mcp::{Raw, RawObject, raw};
 
 /// Longest id of a call (bytes).
@@ -276,7 +276,6 @@ impl PlanReader<'_> {
             return None;
         }
         let (tool, mut arguments) = self.operation(subject, members)?;
-        let writes = !self.provider.is_read(&tool);
         let references = self.references(at, subject, &arguments)?;
         let faults = self.open_faults(&tool, subject, &mut arguments, &references);
         if !faults.is_empty() {
@@ -289,6 +288,22 @@ impl PlanReader<'_> {
             self.signatures.push(signature::line(&tool));
             return None;
         }
+        let sent = raw::raw(&arguments);
+        match self.provider.rules.refused(&tool, Some(&sent)) {
+            None => {}
+            Some(HiddenTarget::Named(name)) => {
+                self.unknown_operation(subject, &name);
+                return None;
+            }
+            Some(HiddenTarget::Untold(argument)) => {
+                self.fault(
+                    subject,
+                    &format!("`{argument}` must be the plain name of one operation"),
+                );
+                return None;
+            }
+        }
+        let writes = !self.provider.is_read_call(self.index.catalogue, &tool, &sent);
         let mut needs: Vec<usize> = references
             .iter()
             .filter_map(|reference| self.positions.get(&reference.from).copied())

@@ -4,7 +4,7 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::answer::{AnswerStatus, MetaAnswer};
 use super::calls::PlannedCall;
-use crate::catalog::{Provider, Tool};
+use crate::catalog::{Catalogue, Provider, Tool};
 use pleiades_core::text::clipped;
 use pleiades_mcp::raw;
 
@@ -15,13 +15,13 @@ const MAX_SHOWN: usize = 2 * 1024;
 
 /// The answer to a single call that is not to run.
 pub(super) fn single(
-    provider: &Provider,
+    (provider, catalogue): (&Provider, &Catalogue),
     tool: &Tool,
     arguments: &RawValue,
     notes: Vec<String>,
 ) -> MetaAnswer {
+    let writes = !provider.is_read_call(catalogue, tool, arguments);
     let arguments = serde_json::from_str(arguments.get()).unwrap_or(Value::Null);
-    let writes = !provider.is_read(tool);
     answer(provider, &[(SINGLE, tool, &arguments, writes)], notes)
 }
 

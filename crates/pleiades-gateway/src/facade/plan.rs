@@ -20,7 +20,7 @@ use super::options::{self, CallOptions, ResultRequest};
 use super::repairs::{Repair, Repairs};
 use super::shape::declared;
 use super::{coerce, exact, name};
-use crate::catalog::{Catalogue, Effort, Provider, Tool};
+use crate::catalog::{Catalogue, Effort, HiddenTarget, Provider, Tool};
 use pleiades_mcp::{Raw, RawObject, raw};
 
 /// Of arguments that are no object, for the log: why may repeat them.
@@ -82,8 +82,52 @@ pub fn plan_among(
         answer.cause = Some(why);
         return MetaPlan::Answer(answer);
     }
-    fast_path(catalogue, arguments, Judge::Ample)
-        .unwrap_or_else(|| lenient_path(provider, catalogue, arguments, context))
+    let plan = fast_path(catalogue, arguments, Judge::Ample)
+        .unwrap_or_else(|| lenient_path(provider, catalogue, arguments, context));
+    within_rules(provider, catalogue, plan)
+}
+
+/// The same plan where it runs nothing that the rules on tools hide: an operation of `tools.through` runs the
+/// tool that its arguments name. Else the answer for a tool that does not exist.
+#[must_use]
+pub(crate) fn within_rules(provider: &Provider, catalogue: &Catalogue, plan: MetaPlan) -> MetaPlan {
+    match &plan {
+        MetaPlan::Run { tool, arguments, .. } => {
+            hidden(provider, catalogue, (tool, arguments)).map_or(plan, MetaPlan::Answer)
+        }
+        _ => plan,
+    }
+}
+
+/// The answer to a call that reaches what the rules hide.
+fn hidden(
+    provider: &Provider,
+    catalogue: &Catalogue,
+    (tool, arguments): (&Tool, &RawValue),
+) -> Option<MetaAnswer> {
+    Some(match provider.rules.refused(tool, Some(arguments))? {
+        HiddenTarget::Named(name) => unknown((provider, catalogue), (&name, None), &[]),
+        HiddenTarget::Untold(argument) => {
+            let why = format!("`{argument}` must be the plain name of one operation");
+            let fault = ArgumentFault {
+                text: why.clone(),
+                brief: why,
+                pointer: None,
+            };
+            invalid((tool, &declared(tool)), None, &[fault], Vec::new())
+        }
+    })
+}
+
+/// The answer to a call that is not to run: what it would do, where it may.
+fn not_run(
+    (provider, catalogue): (&Provider, &Catalogue),
+    tool: &Tool,
+    arguments: &RawValue,
+    notes: Vec<String>,
+) -> MetaPlan {
+    let answer = || dry_run::single((provider, catalogue), tool, arguments, notes);
+    MetaPlan::Answer(hidden(provider, catalogue, (tool, arguments)).unwrap_or_else(answer))
 }
 
 /// A call that is small and as it should be, which most are; `None` for any other.
@@ -282,14 +326,14 @@ fn lenient_path(
         NamedTool::Operation(tool) => tool,
     };
     match call.arguments {
-        Some(arguments) => fitted((provider, tool), given, arguments, (options, repairs)),
+        Some(arguments) => fitted((provider, catalogue, tool), given, arguments, (options, repairs)),
         None => MetaPlan::Answer(schema(&tool, repairs.notes)),
     }
 }
 
 /// A call of one operation with arguments that were taken from what was given: made to fit, or answered.
 fn fitted(
-    (provider, tool): (&Provider, Arc<Tool>),
+    (provider, catalogue, tool): (&Provider, &Catalogue, Arc<Tool>),
     given: &RawObject,
     mut arguments: Map<String, Value>,
     (options, mut repairs): (CallOptions, Repairs),
@@ -297,7 +341,8 @@ fn fitted(
     let declared = declared(&tool);
     let faulty = |arguments: &Map<String, Value>| faults::faults(&tool, &declared, arguments);
     if !faulty(&arguments).is_empty() {
-        coerce::coerce(&declared, &mut arguments, provider.is_read(&tool), &mut repairs);
+        let reads = provider.is_read_call(catalogue, &tool, &raw::raw(&arguments));
+        coerce::coerce(&declared, &mut arguments, reads, &mut repairs);
         let faults = faulty(&arguments);
         if !faults.is_empty() {
             let given = Some(&arguments);
@@ -312,7 +357,7 @@ fn fitted(
         }
     };
     if options.dry_run {
-        return MetaPlan::Answer(dry_run::single(provider, &tool, &arguments, repairs.notes));
+        return not_run((provider, catalogue), &tool, &arguments, repairs.notes);
     }
     MetaPlan::Run {
         tool,

@@ -1,6 +1,6 @@
 //! What only decorates an entry: dropped where it is of the wrong shape.
 
-use super::member::{JsonType, drop_unless, drop_unless_text, is_text, json_type, strip_hidden};
+use super::member::{JsonType, drop_unless, drop_unless_text, is_text, json_type};
 use super::moment::is_moment;
 use pleiades_mcp::{Raw, RawObject, raw::raw};
 
@@ -8,7 +8,7 @@ use pleiades_mcp::{Raw, RawObject, raw::raw};
 const ICONS: usize = 8;
 
 pub(super) fn tool_annotations(annotations: &mut RawObject) {
-    strip_hidden(annotations, "title");
+    drop_unless_text(annotations, &["title"]);
     let switches = [
         "readOnlyHint",
         "destructiveHint",

@@ -2,7 +2,6 @@
 
 use serde_json::value::RawValue;
 
-use pleiades_core::text::is_hidden;
 use pleiades_mcp::RawObject;
 
 /// What a JSON value is, by its first character.
@@ -51,17 +50,6 @@ pub(super) fn drop_unless(of: &mut RawObject, keys: &[&str], is_right: impl Fn(&
 
 pub(super) fn drop_unless_integer(of: &mut RawObject, key: &str) {
     drop_unless(of, &[key], |value| value.get().trim().parse::<i64>().is_ok());
-}
-
-/// A name that is only shown: text, without what cannot be seen.
-pub(super) fn strip_hidden(of: &mut RawObject, key: &str) {
-    drop_unless_text(of, &[key]);
-    if let Some(text) = of.text(key)
-        && text.chars().any(is_hidden)
-    {
-        let shown: String = text.chars().filter(|it| !is_hidden(*it)).collect();
-        of.put(key, &shown);
-    }
 }
 
 /// Repairs the members of a member that is an object; anything else than an object is dropped. (PHP

@@ -291,7 +291,7 @@ fn certificates_beside_a_descriptor_are_found_when_the_folder_is_relative() {
     let text = "id: a\nupstream: { url: https://mcp.example.com/, tls: { ca_file: tls/cert.pem } }\nauth: { none: {} }\n";
     let descriptor = read(file, text.as_bytes(), &world).descriptor.expect("no fault");
     assert_eq!(
-        compile::sources(&descriptor),
+        compile::sources(file, &descriptor),
         [Path::new("../../tests/golden/tls/cert.pem")]
     );
     compile::compile(file, &descriptor, &compile::CompileContext::for_inspection(true))

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::catalog::{Catalogue, Presentation, Provider};
 use crate::exchange::{request::Request, services::MethodServices};
 use pleiades_core::telemetry::View;
+use pleiades_core::text::{LineBreaks, legible};
 use pleiades_mcp::{RawObject, Revision};
 
 /// What clients show of instructions is cut near 2 KiB.
@@ -90,6 +91,7 @@ pub(super) fn instructions(services: &MethodServices, request: &Request<'_>) -> 
         let lists = services.lists.lists_of(request, request.in_scope().next()?);
         lists.profile.as_ref()?.instructions.clone()?
     };
+    let text = legible(&text, LineBreaks::Kept);
     (!text.is_empty()).then(|| text.chars().take(MAX_INSTRUCTIONS).collect())
 }
 

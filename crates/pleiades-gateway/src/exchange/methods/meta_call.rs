@@ -317,8 +317,9 @@ impl ProviderCall<'_> {
         (called, arguments): (&CalledTool, &Arc<RawObject>),
     ) -> Result<MetaPlan, Error> {
         let of = (&**self.provider, &**lists);
+        let within = |plan| plan::within_rules(self.provider, lists, called.checked(of, plan));
         if let Some(plan) = plan::at_once(lists, arguments) {
-            return Ok(called.checked(of, plan));
+            return Ok(within(plan));
         }
         let work = {
             let (provider, lists) = (Arc::clone(self.provider), Arc::clone(lists));
@@ -337,7 +338,7 @@ impl ProviderCall<'_> {
         if let Some(plan) = workers.run((&self.provider.id, &holder), PLANNING, work).await {
             return Ok(plan);
         }
-        let unchecked = plan::without_check(lists, arguments).map(|plan| called.checked(of, plan));
+        let unchecked = plan::without_check(lists, arguments).map(within);
         unchecked.ok_or_else(too_many)
     }
 

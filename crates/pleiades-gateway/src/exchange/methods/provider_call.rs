@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::answer_form::client;
-use crate::catalog::{Catalogue, Provider, Tool};
+use crate::catalog::{Catalogue, HiddenTarget, Provider, Tool};
 use crate::exchange::call::{CallOutcome, CallTarget};
 use crate::exchange::fault::{URL_REQUIRED, paced};
 use crate::exchange::request::Request;
+use crate::exchange::union::Listed;
 use crate::exchange::{reply::Done, services::MethodServices};
 use crate::facade::answer::{AnswerStatus, MetaAnswer};
 use crate::facade::form::AnswerForm;
@@ -29,8 +30,18 @@ impl ProviderCall<'_> {
         &self,
         lists: Arc<Catalogue>,
         tool: &Arc<Tool>,
-        params: RawObject,
+        mut params: RawObject,
     ) -> (Option<Arc<str>>, Result<CallOutcome, Error>) {
+        if !tool.respelled.is_empty() {
+            let restored = params.get("arguments").and_then(|it| tool.respelled.restored(it));
+            if let Some(arguments) = restored {
+                params.set("arguments", arguments);
+            }
+        }
+        // Whatever made the call: a rule holds for what goes up.
+        if let Some(target) = self.provider.rules.refused(tool, params.get("arguments")) {
+            return (None, Err(hidden_target(tool, &target)));
+        }
         let target = CallTarget {
             provider: Arc::clone(self.provider),
             lists,
@@ -105,6 +116,20 @@ pub(super) fn inner_params(tool: &Tool, outer: &RawObject, arguments: Raw) -> Ra
         }
     }
     params
+}
+
+/// In the words for a tool that does not exist.
+fn hidden_target(tool: &Tool, target: &HiddenTarget) -> Error {
+    match target {
+        HiddenTarget::Named(name) => Listed::Tools.unknown(name),
+        HiddenTarget::Untold(argument) => Error::new(
+            Code::InvalidParams,
+            format!(
+                "nothing was run: `{argument}` of `{}` must be the plain name of one tool",
+                tool.name
+            ),
+        ),
+    }
 }
 
 /// What a client has to handle, not a model: a state that is none, an address to be opened.

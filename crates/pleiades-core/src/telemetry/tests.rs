@@ -35,6 +35,12 @@ fn everything() -> Arc<Metrics> {
     metrics.shared_state(true);
     metrics.vault("read", "ok", true);
     metrics.repaired("Cursor 1.2", "envelope");
+    metrics.tool_pins("github", [1; names::PIN_STATES.len()]);
+    let github = metrics.provider("github");
+    github.cached("hit");
+    metrics.call(Some("wiki"), &call(None, "menu"));
+    github.tokens_cut(900);
+    metrics.result_handles(1);
     metrics.refreshed("github", "refreshed");
     metrics.credentials([("github", "ok", 2)], [("github", 600)]);
     metrics

@@ -486,7 +486,7 @@ async fn a_folder_that_cannot_be_written_is_said_at_the_start_and_answers_unavai
         "{answer}"
     );
     assert!(
-        !answer.contains("retry_after"),
+        answer.contains(r#""retry_after":60"#),
         "only the operator can mend it: {answer}"
     );
 }

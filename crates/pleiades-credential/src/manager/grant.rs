@@ -157,7 +157,7 @@ impl CredentialManager {
             Ok(Err(fault)) => Err(unavailable(&fault)),
             Err(_) => Err(GrantError::Unavailable {
                 store: Kind::Unreachable,
-                retry_after: Some(SOON),
+                retry_after: SOON,
                 cause: Some("the credential store did not answer in time".to_owned()),
             }),
         }
@@ -271,9 +271,7 @@ fn select<'a>(
 fn unavailable(fault: &Fault) -> GrantError {
     GrantError::Unavailable {
         store: fault.kind,
-        retry_after: fault
-            .retry_after
-            .or_else(|| fault.kind.may_pass().then_some(SOON)),
+        retry_after: fault.retry_after.unwrap_or_else(|| fault.kind.retry_after()),
         cause: Some(fault.in_full()),
     }
 }

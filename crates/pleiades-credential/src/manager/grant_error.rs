@@ -51,8 +51,8 @@ pub enum GrantError {
     Unavailable {
         /// The kind of fault.
         store: Kind,
-        /// When to try again; `None`: when whoever runs the gateway has mended it.
-        retry_after: Option<Duration>,
+        /// When to try again.
+        retry_after: Duration,
         /// What the store says, for the operator.
         cause: Option<String>,
     },
@@ -175,10 +175,7 @@ impl GrantError {
                 let cause = cause.clone();
                 let cause = cause.unwrap_or_else(|| format!("the credential store is {}", store.as_str()));
                 let error = Error::new(Code::CredentialStore, message).because(cause);
-                match retry_after {
-                    Some(after) => error.retry_after(*after),
-                    None => error,
-                }
+                error.retry_after(*retry_after)
             }
             Self::Waiting { retry_after, cause } => {
                 let message = match cause {

@@ -44,7 +44,7 @@ pub(super) async fn renew_within(
             let store = slot.store_fault.lock().unwrap_or(Kind::Unreachable);
             Err(GrantError::Unavailable {
                 store,
-                retry_after: store.may_pass().then_some(SOON),
+                retry_after: store.retry_after(),
                 cause: None,
             })
         }

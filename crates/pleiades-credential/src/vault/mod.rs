@@ -177,12 +177,15 @@ impl Kind {
         }
     }
 
-    /// Whether trying again may help; else somebody has to mend it first.
+    /// When a caller may try again: soon where the fault may pass by itself, later where somebody has to
+    /// mend the store first.
     #[must_use]
-    pub const fn may_pass(self) -> bool {
+    pub const fn retry_after(self) -> Duration {
         match self {
-            Self::Unreachable | Self::Sealed | Self::Throttled | Self::Failed => true,
-            Self::Redirected | Self::Denied | Self::Unopened | Self::Corrupt | Self::Refused => false,
+            Self::Unreachable | Self::Sealed | Self::Throttled | Self::Failed => Duration::from_secs(5),
+            Self::Redirected | Self::Denied | Self::Unopened | Self::Corrupt | Self::Refused => {
+                Duration::from_secs(60)
+            }
         }
     }
 

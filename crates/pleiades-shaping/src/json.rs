@@ -6,12 +6,39 @@ use std::{borrow::Cow, ops::Range};
 
 use serde_json::value::RawValue;
 
-/// The text when it is one JSON object or array, without blanks around it.
+/// Deeper JSON is read as text. What walks values calls itself for each level, and text within a message has
+/// not the limit of the message.
+const MAX_DEPTH: usize = 128;
+
+/// The text when it is one JSON object or array of at most [`MAX_DEPTH`] levels, without blanks around it.
 pub(super) fn container(text: &str) -> Option<&str> {
     let text = text.trim_matches([' ', '\n', '\r', '\t', '\u{feff}']);
     let is_container =
         text.starts_with('{') && text.ends_with('}') || text.starts_with('[') && text.ends_with(']');
-    (is_container && serde_json::from_str::<&RawValue>(text).is_ok()).then_some(text)
+    let is_read = is_container && !is_deep(text) && serde_json::from_str::<&RawValue>(text).is_ok();
+    is_read.then_some(text)
+}
+
+/// Whether a text nests deeper than [`MAX_DEPTH`].
+fn is_deep(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                at = string_end(bytes, at);
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 /// Without blanks between tokens; every value as it is written.
@@ -183,6 +210,13 @@ mod tests {
             r#"{"a b":[1e400,9007199254740993,1.10],"c\" ":" d "}"#
         );
         assert!(matches!(compact("[1]"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn json_is_a_container_up_to_so_many_levels() {
+        let nested = |levels: usize| format!("{}\"[{{\"{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(container(&nested(MAX_DEPTH)).is_some());
+        assert_eq!(container(&nested(MAX_DEPTH + 1)), None);
     }
 
     #[test]

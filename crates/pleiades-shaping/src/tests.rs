@@ -330,3 +330,28 @@ fn arrays_of_objects_are_tables_without_noise_and_the_noise_is_named() {
     let data = shaped.data.unwrap();
     assert!(data.get().contains("\"node_id\":\"MDU6\"") && data.get().contains("\"score\":1.0"));
 }
+
+#[test]
+fn json_of_a_million_levels_in_a_text_is_read_as_text() {
+    let text = "[".repeat(1 << 20) + &"]".repeat(1 << 20);
+    let texts = [Cow::Borrowed(&*text)];
+    let source = ShapeSource {
+        texts: &texts,
+        data: None,
+    };
+    let request = ShapeRequest {
+        budget: Some(2_000),
+        prompt: "crash",
+        select: None,
+        page: 1,
+        sends_data: true,
+        handle: None,
+    };
+    let shaped = shape(source, request).expect("a page");
+    assert!(shaped.data.is_none() && shaped.text.starts_with("[[["));
+    let select = ShapeRequest {
+        select: Some("/0"),
+        ..request
+    };
+    assert_eq!(shape(source, select).unwrap_err(), ShapeFault::NoData);
+}

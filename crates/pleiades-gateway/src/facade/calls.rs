@@ -118,7 +118,7 @@ impl PlannedCall {
                 printable(path)
             )),
             ReferenceFault::TooLarge => {
-                self.refused("with what its references read its arguments are larger than 1 MiB")
+                self.refused("its references read too much: refer to smaller parts, all of them below 1 MiB")
             }
         }
     }
@@ -229,6 +229,11 @@ impl PlanReader<'_> {
         });
     }
 
+    fn not_of_a_call(&mut self, subject: &str, name: &str) {
+        let why = format!("`{name}` belongs to the whole plan and not to one of its calls");
+        self.fault(subject, &why);
+    }
+
     /// The id of a call, when it is one and no other call has it.
     fn id(&mut self, at: usize, call: &Value) -> Option<String> {
         let subject = format!("calls.{at}");
@@ -271,8 +276,7 @@ impl PlanReader<'_> {
         let mut members = members.clone();
         members.shift_remove("id");
         if let Some(other) = OF_THE_PLAN.into_iter().find(|name| members.contains_key(*name)) {
-            let why = format!("`{other}` belongs to the whole plan and not to one of its calls");
-            self.fault(subject, &why);
+            self.not_of_a_call(subject, other);
             return None;
         }
         let (tool, mut arguments) = self.operation(subject, members)?;
@@ -329,6 +333,15 @@ impl PlanReader<'_> {
                 return None;
             }
         };
+        // What was wrapped, or stood beside `options`, asks for it in vain: `dryRun` would run.
+        let of_the_plan = [
+            ("options", call.options.is_some_and(|options| !options.is_null())),
+            ("accountId", call.names_account),
+        ];
+        if let Some((other, _)) = of_the_plan.into_iter().find(|(_, is_given)| *is_given) {
+            self.not_of_a_call(subject, other);
+            return None;
+        }
         let notes = call.repairs.notes.into_iter();
         self.repairs
             .notes
@@ -629,6 +642,34 @@ mod tests {
             let answer = ready(result).expect_err("a fault");
             assert_eq!(answer.status, AnswerStatus::InvalidArguments);
             assert!(answer.text.contains(fault), "{}", answer.text);
+        }
+    }
+
+    #[test]
+    fn a_call_asks_for_no_account_or_option_of_its_own_however_it_is_wrapped() {
+        let wrapped = |beside: Value| {
+            let mut inner = json!({ "tool": "set", "arguments": { "n": 2 } });
+            let members = inner.as_object_mut().unwrap();
+            members.extend(beside.as_object().unwrap().clone());
+            [
+                json!({ "id": "a", "tool": "use_x", "arguments": inner }),
+                json!({ "id": "a", "arguments": inner }),
+                json!({ "id": "a", "tool": "use_x", "arguments": inner.to_string() }),
+            ]
+        };
+        for call in wrapped(json!({})) {
+            assert!(planned(std::slice::from_ref(&call)).is_ok(), "{call}");
+        }
+        let beside = [
+            (json!({ "options": { "dryRun": true } }), "`options` belongs"),
+            (json!({ "dryRun": true }), "`options` belongs"),
+            (json!({ "accountId": "work" }), "`accountId` belongs"),
+        ];
+        for (beside, why) in beside {
+            for call in wrapped(beside) {
+                let text = planned(std::slice::from_ref(&call)).expect_err("a fault");
+                assert!(text.contains(why), "{call}: {text}");
+            }
         }
     }
 

@@ -85,6 +85,8 @@ pub(super) struct MetaCall {
     pub(super) prompt: Option<String>,
     /// What stood in `options`, unread.
     pub(super) options: Option<Value>,
+    /// Whether an `accountId` stood beside the operation, however the call was wrapped.
+    pub(super) names_account: bool,
     pub(super) repairs: Repairs,
 }
 
@@ -108,6 +110,7 @@ pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, 
     respell_own(&mut given, &mut repairs);
     let mut outer = unwrapped(index, given, &mut repairs)?;
     let prompt = text(&outer, "prompt").map(ToOwned::to_owned);
+    let names_account = outer.get("accountId").is_some_and(|account| !account.is_null());
     let (named, word) = index.named(&outer);
     let options = options_of(&named, &mut outer, &mut repairs);
     let NamedTool::Operation(tool) = &named else {
@@ -120,6 +123,7 @@ pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, 
             named,
             prompt,
             options,
+            names_account,
             repairs,
         });
     };
@@ -139,6 +143,7 @@ pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, 
         arguments,
         prompt,
         options,
+        names_account,
         repairs,
     })
 }

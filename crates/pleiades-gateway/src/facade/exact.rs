@@ -8,6 +8,8 @@ use pleiades_mcp::{Raw, RawObject, raw};
 
 /// Text that is searched for such numbers, all levels together (bytes).
 const MAX_SEARCHED: usize = 64 << 20;
+/// And so many levels of it. JSON within text has not the limit of the message.
+const MAX_DEPTH: usize = 128;
 /// Bytes of a number that is held with every digit.
 const EXACT: usize = 15;
 
@@ -18,7 +20,7 @@ pub(super) fn written(given: &RawObject, arguments: &Map<String, Value>) -> Resu
         return Ok(raw::raw(arguments));
     }
     let mut sources = NumberSources::default();
-    sources.gather(given);
+    sources.gather(given, 0);
     if sources.found.is_empty() && !sources.is_cut {
         return Ok(raw::raw(arguments));
     }
@@ -50,16 +52,16 @@ struct NumberSources {
 }
 
 impl NumberSources {
-    fn gather(&mut self, object: &RawObject) {
+    fn gather(&mut self, object: &RawObject, depth: usize) {
         for (key, value) in object.iter() {
-            self.part(key, value);
+            self.part(key, value, depth + 1);
         }
     }
 
-    fn part(&mut self, key: &str, value: &RawValue) {
+    fn part(&mut self, key: &str, value: &RawValue, depth: usize) {
         let json = value.get();
         self.searched += json.len();
-        if self.searched > MAX_SEARCHED {
+        if self.searched > MAX_SEARCHED || depth > MAX_DEPTH {
             self.is_cut = true;
             return;
         }
@@ -69,21 +71,21 @@ impl NumberSources {
                 let text = raw::text(value).unwrap_or_default();
                 let text = text.trim_matches(|char: char| !matches!(char, '{' | '}' | '[' | ']' | '"'));
                 if let Ok(inner) = serde_json::from_str::<&RawValue>(text) {
-                    self.part(key, inner);
+                    self.part(key, inner, depth + 1);
                 }
             }
             _ if !is_changed(json) && !json.contains('"') => {}
             Some(b'{') => {
                 self.keep(key, value);
                 if let Ok(inner) = RawObject::open(value) {
-                    self.gather(&inner);
+                    self.gather(&inner, depth);
                 }
             }
             Some(b'[') => {
                 self.keep(key, value);
                 let items: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
                 for item in items {
-                    self.part(key, item);
+                    self.part(key, item, depth + 1);
                 }
             }
             _ => self.keep(key, value),
@@ -257,6 +259,14 @@ mod tests {
             let written = written(&given, &arguments).expect("written");
             assert!(written.get().contains(long), "{call}: {}", written.get());
         }
+    }
+
+    #[test]
+    fn a_text_of_thousands_of_levels_is_not_followed_to_its_end() {
+        let text = format!("{}0.1234567890123456789{}", "[".repeat(8_000), "]".repeat(8_000));
+        let given = RawObject::open(&raw::raw(&json!({ "s": text, "n": "1.5" }))).expect("an object");
+        let arguments = Map::from_iter([("n".to_owned(), json!(1.5))]);
+        assert!(written(&given, &arguments).expect_err("refused").contains("`n`"));
     }
 
     #[test]

@@ -32,17 +32,17 @@ impl AnswerForm {
 /// many show `content` alone and newer ones `structuredContent` alone.
 const KNOWN: [(&str, AnswerForm); 8] = [
     // `structuredContent` alone.
-    ("claude-code*", AnswerForm::Full),
+    ("claude-code", AnswerForm::Full),
     // `structuredContent` where there is some.
-    ("codex*", AnswerForm::Full),
-    ("opencode*", AnswerForm::Full),
+    ("codex", AnswerForm::Full),
+    ("opencode", AnswerForm::Full),
     // Both.
-    ("copilot*", AnswerForm::Meta),
-    ("github-copilot*", AnswerForm::Meta),
-    ("github copilot*", AnswerForm::Meta),
+    ("copilot", AnswerForm::Meta),
+    ("github-copilot", AnswerForm::Meta),
+    ("github copilot", AnswerForm::Meta),
     // `content`.
-    ("kimi*", AnswerForm::Off),
-    ("moonshot*", AnswerForm::Off),
+    ("kimi", AnswerForm::Off),
+    ("moonshot", AnswerForm::Off),
 ];
 
 /// `facade.structured` and `facade.structured_clients`.
@@ -85,7 +85,7 @@ impl AnswerForms {
         let form = own.map_or(self.default, |(_, form)| *form);
         form.unwrap_or_else(|| {
             let mut known = KNOWN.iter();
-            let known = known.find(|(pattern, _)| WildMatch::new(pattern).matches(&client));
+            let known = known.find(|(beginning, _)| client.starts_with(beginning));
             known.map_or(AnswerForm::Full, |(_, form)| *form)
         })
     }

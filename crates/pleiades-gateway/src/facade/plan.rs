@@ -26,6 +26,8 @@ use pleiades_mcp::{Raw, RawObject, raw};
 /// Of arguments that are no object, for the log: why may repeat them.
 const UNREAD: &str = "the arguments cannot be read as an object";
 const ACCOUNT: &str = "accountId";
+/// The account was chosen before the call was taken out of its wrapping.
+const LOST_ACCOUNT: &str = "`accountId` stands in a call that is wrapped in another one: send the inner call alone, with its `accountId`";
 /// Calls within calls that are looked into.
 const MAX_WRAPPED: usize = 2;
 /// Arguments larger than this are left to the provider to judge.
@@ -294,6 +296,9 @@ fn lenient_path(
         Ok(call) => call,
         Err(unreadable) => return MetaPlan::Answer(unread(&unreadable)),
     };
+    if call.names_account && !matches!(account_of(given), Ok(Some(_))) {
+        return MetaPlan::Answer(unread(&LOST_ACCOUNT.to_owned().into()));
+    }
     let mut repairs = call.repairs;
     let names_operation = !matches!(call.named, NamedTool::Nothing);
     let options = match wanted(call.options.as_ref(), names_operation, &mut repairs) {

@@ -14,6 +14,8 @@ const PATH: &str = "path";
 const MAX_REFERENCES: usize = 64;
 /// Largest arguments that references may make (bytes): a few of them can repeat a large result.
 const MAX_ARGUMENTS: usize = 1024 * 1024;
+/// Text that the references of one call look through, each segment of each path anew (bytes).
+const MAX_READ: usize = 256 * 1024 * 1024;
 
 /// A reference as it stands in arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub(super) struct Reference {
 pub(super) enum ReferenceFault {
     /// Nothing stands at this path of that call's result.
     Missing { from: String, path: String },
-    /// The arguments would be too large.
+    /// The arguments would be too large, or too much would have to be looked through.
     TooLarge,
 }
 
@@ -104,14 +106,14 @@ pub(super) fn resolved<'a>(
     result_of: &dyn Fn(&str) -> Option<&'a RawValue>,
 ) -> Result<String, ReferenceFault> {
     let mut text = String::new();
-    write(arguments, result_of, &mut text)?;
+    write(arguments, result_of, (&mut text, &mut 0))?;
     Ok(text)
 }
 
 fn write<'a>(
     value: &Value,
     result_of: &dyn Fn(&str) -> Option<&'a RawValue>,
-    out: &mut String,
+    (out, looked): (&mut String, &mut usize),
 ) -> Result<(), ReferenceFault> {
     match value {
         Value::Object(members) if members.contains_key(FROM) => {
@@ -121,9 +123,9 @@ fn write<'a>(
                 path: path.to_owned(),
             };
             let read = result_of(&from)
-                .and_then(|result| at(result, path))
+                .and_then(|result| at(result, path, looked))
                 .ok_or_else(missing)?;
-            if out.len() + read.get().len() > MAX_ARGUMENTS {
+            if *looked > MAX_READ || out.len() + read.get().len() > MAX_ARGUMENTS {
                 return Err(ReferenceFault::TooLarge);
             }
             out.push_str(read.get());
@@ -133,14 +135,14 @@ fn write<'a>(
                 out.push(if at == 0 { '{' } else { ',' });
                 out.push_str(&Value::from(name.as_str()).to_string());
                 out.push(':');
-                write(member, result_of, out)?;
+                write(member, result_of, (out, looked))?;
             }
             out.push_str(if members.is_empty() { "{}" } else { "}" });
         }
         Value::Array(items) => {
             for (at, item) in items.iter().enumerate() {
                 out.push(if at == 0 { '[' } else { ',' });
-                write(item, result_of, out)?;
+                write(item, result_of, (out, looked))?;
             }
             out.push_str(if items.is_empty() { "[]" } else { "]" });
         }
@@ -149,9 +151,14 @@ fn write<'a>(
     Ok(())
 }
 
-/// What stands at a JSON pointer (RFC 6901 section 4) of a text.
-fn at<'a>(whole: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
+/// What stands at a JSON pointer (RFC 6901 section 4) of a text. Adds the bytes that were looked through, and
+/// stops where these are too many.
+fn at<'a>(whole: &'a RawValue, pointer: &str, looked: &mut usize) -> Option<&'a RawValue> {
     pointer.split('/').skip(1).try_fold(whole, |value, segment| {
+        *looked += value.get().len();
+        if *looked > MAX_READ {
+            return Some(value);
+        }
         let segment = segment.replace("~1", "/").replace("~0", "~");
         match value.get().as_bytes().first()? {
             b'{' => {
@@ -269,6 +276,17 @@ mod tests {
         let large = Value::from("x".repeat(MAX_ARGUMENTS / 2)).to_string();
         let twice = json!([{ "$from": "a" }, { "$from": "a" }]);
         assert_eq!(resolve(&twice, &large), Err(ReferenceFault::TooLarge));
+    }
+
+    #[test]
+    fn references_look_through_so_much_of_results_and_no_more() {
+        let result = format!(r#"{{"a":{{"b":1}},"large":"{}"}}"#, "x".repeat(MAX_READ / 8));
+        let read = |times: usize| {
+            let references = vec![json!({ "$from": "a", "path": "/a/b" }); times];
+            resolve(&Value::from(references), &result)
+        };
+        assert_eq!(read(2).as_deref(), Ok("[1,1]"));
+        assert_eq!(read(9), Err(ReferenceFault::TooLarge));
     }
 
     #[test]

@@ -95,7 +95,7 @@ struct PlannedRun {
     notes: Vec<String>,
 }
 
-fn too_many() -> Error {
+pub(super) fn too_many() -> Error {
     Error::new(
         Code::Busy,
         "too many calls have to be looked into at this moment; nothing was run, try again in 1 s",
@@ -353,7 +353,7 @@ impl ProviderCall<'_> {
         let account = reached.account.clone().filter(|_| ambiguous.is_none());
         let (tool, arguments, notes, options) = match plan {
             MetaPlan::Answer(answer) => return Ok(self.not_run(account, params, answer)),
-            MetaPlan::Read(reading) => return Ok(self.read_result(reached, reading).await),
+            MetaPlan::Read(reading) => return self.read_result(reached, reading).await,
             MetaPlan::Calls(planned) => {
                 if let Some(ambiguous) = ambiguous {
                     return self.failed(account, ambiguous, None);

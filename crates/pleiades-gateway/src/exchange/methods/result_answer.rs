@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::provider_call::ProviderCall;
+use super::{meta_call::too_many, provider_call::ProviderCall};
 use crate::catalog::Tool;
 use crate::exchange::account::Reached;
 use crate::exchange::{reply::Done, workers::LARGE};
@@ -11,6 +11,7 @@ use crate::facade::form::AnswerForm;
 use crate::facade::options::ResultRequest;
 use crate::facade::part::{WantedPart, nothing_read, nothing_selected, part, shortened, unknown_result};
 use crate::result_store::{AccountScope, ResultOwner, StoredResult};
+use pleiades_core::{error::Error, limit::load::run_sized};
 use pleiades_mcp::{RawObject, Revision, translate};
 use pleiades_shaping::{ShapeFault, ShapeHandle, ShapeRequest, may_exceed};
 
@@ -145,10 +146,13 @@ impl ProviderCall<'_> {
 
     /// Reads an earlier result: nobody outside is asked and nothing is charged, but the account that it is of
     /// must still be this caller's.
-    pub(super) async fn read_result(&self, reached: &Reached, reading: ResultRequest) -> Done {
+    ///
+    /// # Errors
+    /// When a client has to handle what the account came to.
+    pub(super) async fn read_result(&self, reached: &Reached, reading: ResultRequest) -> Result<Done, Error> {
         let found = self.find(reached, &reading.id).await;
         let Some((stored, left)) = found else {
-            return self.answered(reached.account.clone(), unknown_result());
+            return Ok(self.answered(reached.account.clone(), unknown_result()));
         };
         if let Some(name) = stored.tools.first() {
             self.request.facts().set_tool(Some(&Arc::from(&**name)));
@@ -166,12 +170,14 @@ impl ProviderCall<'_> {
         let handle = (reading.id.to_string(), left);
         let head = MetaAnswer::new(AnswerStatus::Ok, "");
         let work = self.part_work(stored, wanted, (budget, Some(handle)), head);
-        match self.made(work).await.1 {
-            Ok((mut answer, _)) => {
+        // It is kept, so that it can be asked for again: nobody else waits for it.
+        match self.worked(&Arc::new(work)).await {
+            Some(Ok((mut answer, _))) => {
                 answer.result_id = Some(reading.id.into());
-                self.answered(account, answer)
+                Ok(self.answered(account, answer))
             }
-            Err(fault) => self.answered(account, nothing_read(&fault)),
+            Some(Err(fault)) => Ok(self.answered(account, nothing_read(&fault))),
+            None => self.failed(account, too_many(), None),
         }
     }
 
@@ -241,19 +247,23 @@ impl ProviderCall<'_> {
         }
     }
 
-    /// Large work is done by a worker. What was answered is there and has to be told, however busy it is.
+    /// What was answered is there and has to be told, however busy the workers are.
     async fn made(&self, work: PartWork) -> (Arc<PartWork>, Result<(MetaAnswer, usize), ShapeFault>) {
         let work = Arc::new(work);
+        let made = self.worked(&work).await;
+        let made = made.unwrap_or_else(|| run_sized(size(&work.result), || work.run()));
+        (work, made)
+    }
+
+    /// Large work is done by a worker; `None` when there is no time for it.
+    async fn worked(&self, work: &Arc<PartWork>) -> Option<Result<(MetaAnswer, usize), ShapeFault>> {
         if size(&work.result) <= LARGE {
-            let made = work.run();
-            return (work, made);
+            return Some(work.run());
         }
-        let shared = Arc::clone(&work);
-        let holder = self.request.holder();
+        let (shared, holder) = (Arc::clone(work), self.request.holder());
         let workers = &self.services.workers;
         let made = workers.run((&self.provider.id, &holder), SHAPING, move || shared.run());
-        let made = made.await.unwrap_or_else(|| work.run());
-        (work, made)
+        made.await
     }
 
     /// A result of the tool view, where its provider's are cut there too.
@@ -272,7 +282,7 @@ impl ProviderCall<'_> {
                 let workers = &self.services.workers;
                 let work = move || shortened(&shared, budget);
                 let made = workers.run((&self.provider.id, &holder), SHAPING, work).await;
-                made.unwrap_or_else(|| shortened(&result, budget))
+                made.unwrap_or_else(|| run_sized(bytes, || shortened(&result, budget)))
             }
         };
         let Some((short, cut)) = made else {
@@ -311,7 +321,8 @@ impl ProviderCall<'_> {
         let holder = self.request.holder();
         let workers = &self.services.workers;
         let shaped = workers.run((&self.provider.id, &holder), SHAPING, work).await;
-        Done::Result(shaped.unwrap_or_else(|| shape(&shared)), outcome)
+        let shaped = shaped.unwrap_or_else(|| run_sized(size(&shared.0), || shape(&shared)));
+        Done::Result(shaped, outcome)
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) async fn tools_call(
 /// Whether a name of the meta view is that of a provider's own tool. Names of meta tools go before.
 fn is_own_tool(services: &MethodServices, request: &Request<'_>, name: &str) -> bool {
     let providers = &request.snapshot().providers;
-    let meta = split::called(name, providers).map(|(provider, _)| provider);
+    let meta = || split::called(name, providers).map(|(provider, _)| provider);
     if let Some(id) = request.scope().provider.as_deref() {
         let Some(provider) = providers.get(id).filter(|it| may_show_own(it)) else {
             return false;
@@ -47,7 +47,10 @@ fn is_own_tool(services: &MethodServices, request: &Request<'_>, name: &str) -> 
                 .known(request, provider)
                 .is_some_and(|lists| lists.tool(name).is_some())
         };
-        return meta.is_none_or(|meta| meta.id != provider.id) || has();
+        return meta().is_none_or(|meta| meta.id != provider.id) || has();
+    }
+    if !providers.values().any(|provider| may_show_own(provider)) {
+        return false;
     }
     let is_single = || {
         let own = name.strip_prefix("use_");
@@ -55,7 +58,7 @@ fn is_own_tool(services: &MethodServices, request: &Request<'_>, name: &str) -> 
     };
     let is_meta = match services.is_single(request) {
         true => is_single(),
-        false => meta.is_some(),
+        false => meta().is_some(),
     };
     !is_meta
         && meant(providers, name)

@@ -429,3 +429,28 @@ fn a_dry_run_written_beside_the_call_never_becomes_an_argument() {
     let answer = answered(json!({ "tool": "set_alarm", "arguments": { "on": true }, "dry_run": true }));
     assert!(answer.text.contains("did you mean `dryRun`"), "{}", answer.text);
 }
+
+#[test]
+fn an_account_that_was_not_found_in_its_wrapping_is_not_another_one() {
+    let inner = json!({ "tool": "set_alarm", "arguments": {}, "accountId": "work" });
+    for call in [
+        json!({ "tool": "use_weather", "arguments": inner }),
+        json!({ "tool_call": inner }),
+        json!({ "arguments": inner }),
+        inner.clone(),
+    ] {
+        let given = RawObject::open(&raw::raw(&call)).expect("an object");
+        let account = account_of(&given).expect("read");
+        match planned(&weather(), call.clone()) {
+            MetaPlan::Run { .. } => assert_eq!(account.as_deref(), Some("work"), "{call}"),
+            MetaPlan::Answer(answer) => {
+                assert!(
+                    account.is_none() && answer.text.contains("`accountId`"),
+                    "{call}: {}",
+                    answer.text
+                );
+            }
+            other => panic!("{call}: {other:?}"),
+        }
+    }
+}

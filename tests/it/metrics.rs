@@ -146,6 +146,8 @@ async fn every_metric_that_is_registered_is_moved_by_what_it_counts() {
     let authority = Authority::start(&["2025-11-25"]).await;
     let redis = FakeRedis::start().await;
     fake.knobs.tools.lock().push(long("long"));
+    let many = (0..60).map(|at| provider::tool(&format!("operation_{at}")));
+    fake.knobs.tools.lock().extend(many);
     let cached = "auth: { none: {} }\nlimits: { concurrency: 1 }\nfacade: { cache: { ttl: 1m, tools: [echo] } }\ntools: { pin: warn }\n";
     let breaker = "auth: { none: {} }\nlimits: { breaker: { failures: 1, within: 1m, open_for: 1h } }\n";
     let oauth = format!(
@@ -181,6 +183,8 @@ async fn every_metric_that_is_registered_is_moved_by_what_it_counts() {
     watch.moved([names::FACADE_REPAIRS, names::SESSIONS]).await;
     meta.call("use_one", json!({ "prompt": "echo a text" })).await;
     watch.moved([names::MENUS]).await;
+    meta.tools().await;
+    watch.moved([names::FACADE_TOKENS_SAVED]).await;
     watch
         .moved([
             names::CALLS,

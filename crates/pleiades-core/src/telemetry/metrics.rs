@@ -38,6 +38,7 @@ pub(super) struct Families {
     pub(super) pins: IntGaugeVec,
     pub(super) refreshes: IntCounterVec,
     pub(super) cache: IntCounterVec,
+    pub(super) tokens_saved: IntCounterVec,
     pub(super) menus: IntCounterVec,
     pub(super) tokens_cut: IntCounterVec,
 }
@@ -86,6 +87,7 @@ impl Metrics {
             pins: gauges(&registry, &names::TOOL_PINS),
             refreshes: counters(&registry, &names::TOKEN_REFRESH),
             cache: counters(&registry, &names::CACHE),
+            tokens_saved: counters(&registry, &names::FACADE_TOKENS_SAVED),
             menus: counters(&registry, &names::MENUS),
             tokens_cut: counters(&registry, &names::RESULT_TOKENS_CUT),
         });
@@ -231,6 +233,11 @@ impl Metrics {
     /// How many results are kept to be read on.
     pub fn result_handles(&self, count: usize) {
         self.result_handles.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A meta tool was listed in place of definitions that cost a model so many tokens more.
+    pub fn tokens_saved(&self, provider: &str, tokens: usize) {
+        self.of(Some(provider)).tokens_saved(tokens);
     }
 
     /// A call met the cache of answers, or a write emptied it.

@@ -183,6 +183,13 @@ pub const MENUS: Metric = metric(
     &["provider", "outcome"],
     "Calls of a meta tool that were answered with its operations, by whether one matches.",
 );
+/// What meta tools save.
+pub const FACADE_TOKENS_SAVED: Metric = metric(
+    "pleiades_facade_tokens_saved_total",
+    MetricKind::Counter,
+    &["provider"],
+    "Estimated tokens that a meta tool took less, each time it was listed, than the definitions it stands for.",
+);
 /// The cache of answers.
 pub const CACHE: Metric = metric(
     "pleiades_cache_total",
@@ -234,7 +241,7 @@ pub const BUILD_INFO: Metric = metric(
 );
 
 /// Every metric of ours.
-pub const ALL: [Metric; 26] = [
+pub const ALL: [Metric; 27] = [
     CALLS,
     CALL_DURATION,
     TOOL_CALLS,
@@ -254,6 +261,7 @@ pub const ALL: [Metric; 26] = [
     VAULT_UP,
     FACADE_REPAIRS,
     MENUS,
+    FACADE_TOKENS_SAVED,
     CACHE,
     RESULT_TOKENS_CUT,
     RESULT_HANDLES,

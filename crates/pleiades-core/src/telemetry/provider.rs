@@ -56,6 +56,7 @@ pub struct ProviderMetrics {
     cache: Counters<{ names::CACHE_OUTCOMES.len() }>,
     menus: Counters<{ names::MENU_OUTCOMES.len() }>,
     tokens_cut: OnceLock<IntCounter>,
+    tokens_saved: OnceLock<IntCounter>,
     by_tool: RwLock<HashMap<Box<str>, Arc<Outcomes>>>,
     other_tool: Outcomes,
     /// Set once, when the provider was removed.
@@ -84,6 +85,7 @@ impl ProviderMetrics {
             cache: empty(),
             menus: empty(),
             tokens_cut: OnceLock::new(),
+            tokens_saved: OnceLock::new(),
             by_tool: RwLock::default(),
             other_tool: Outcomes(empty()),
             gone: AtomicBool::new(false),
@@ -134,6 +136,14 @@ impl ProviderMetrics {
         let (cell, outcome) = (self.refreshes.get(at)?, names::REFRESHES.get(at)?);
         let made = || self.families.refreshes.with_label_values(&[&*self.id, *outcome]);
         self.series(cell, made)
+    }
+
+    /// A meta tool was listed in place of definitions that cost so many tokens more.
+    pub fn tokens_saved(&self, tokens: usize) {
+        let made = || self.families.tokens_saved.with_label_values(&[&*self.id]);
+        let tokens = u64::try_from(tokens).unwrap_or(u64::MAX);
+        self.series(&self.tokens_saved, made)
+            .inspect(|counter| counter.inc_by(tokens));
     }
 
     /// A call met the cache of answers, or a write emptied it.
@@ -286,6 +296,7 @@ impl ProviderMetrics {
         for state in names::PIN_STATES {
             gone(self.families.pins.remove_label_values(&[id, state]));
         }
+        gone(self.families.tokens_saved.remove_label_values(&[id]));
         gone(self.families.upstream_duration.remove_label_values(&[id]));
         for outcome in made(&self.refreshes, &names::REFRESHES) {
             gone(self.families.refreshes.remove_label_values(&[id, outcome]));

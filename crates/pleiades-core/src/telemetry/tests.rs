@@ -40,6 +40,7 @@ fn everything() -> Arc<Metrics> {
     github.cached("hit");
     metrics.call(Some("wiki"), &call(None, "menu"));
     github.tokens_cut(900);
+    github.tokens_saved(12);
     metrics.result_handles(1);
     metrics.refreshed("github", "refreshed");
     metrics.credentials([("github", "ok", 2)], [("github", 600)]);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::params::one_page;
+use crate::catalog::Provider;
 use crate::exchange::union::{Parts, marked, prompt_names, tool_names};
 use crate::exchange::{lists::claims_of, reply::Done, request::Request, services::MethodServices};
 use pleiades_core::{error::Error, telemetry::View};
@@ -28,9 +29,14 @@ pub(super) async fn tools(
 /// One tool for each provider or for all, then the tools of those that show their own, which are called as
 /// in the tool view.
 fn meta_view(services: &MethodServices, request: &Request<'_>, parts: &Parts) -> Vec<RawObject> {
+    let saved = |provider: &Provider, tokens: usize| {
+        if tokens > 0 {
+            services.metrics.tokens_saved(&provider.id, tokens);
+        }
+    };
     let mut tools = match services.is_single(request) {
-        true => parts.single_tool(&services.shown.name),
-        false => parts.meta_tools(&request.snapshot().providers),
+        true => parts.single_tool(&services.shown.name, &saved),
+        false => parts.meta_tools(&request.snapshot().providers, &saved),
     };
     if !parts.has_own_tools() {
         return tools;

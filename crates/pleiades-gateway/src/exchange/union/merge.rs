@@ -95,16 +95,26 @@ impl Parts {
     }
 
     /// `among`: all providers that the caller sees.
-    pub(crate) fn meta_tools(&self, among: &BTreeMap<Arc<str>, Arc<Provider>>) -> Vec<RawObject> {
-        let tools = |part: &Part| {
+    /// `saved` learns how many tokens less they take than the definitions they stand for.
+    pub(crate) fn meta_tools(
+        &self,
+        among: &BTreeMap<Arc<str>, Arc<Provider>>,
+        saved: &dyn Fn(&Provider, usize),
+    ) -> Vec<RawObject> {
+        let mut tools = Vec::new();
+        for part in self.with_one_tool() {
             let is_split = is_split(&part.provider, among);
-            definition::tools(&part.provider, part.catalogue.as_deref(), is_split)
-        };
-        let tools = self.with_one_tool().flat_map(tools);
-        tools.map(|definition| definition.tool).collect()
+            let shown = definition::tools(&part.provider, part.catalogue.as_deref(), is_split);
+            let cost: usize = shown.iter().map(|definition| definition.tokens).sum();
+            let own = part.catalogue.as_deref().map_or(0, Catalogue::tokens);
+            saved(&part.provider, own.saturating_sub(cost));
+            tools.extend(shown.into_iter().map(|definition| definition.tool));
+        }
+        tools
     }
 
-    pub(crate) fn single_tool(&self, name: &str) -> Vec<RawObject> {
+    /// Of the one tool for all each provider is said to take an equal part.
+    pub(crate) fn single_tool(&self, name: &str, saved: &dyn Fn(&Provider, usize)) -> Vec<RawObject> {
         let providers = self.with_one_tool().map(|part| SingleProvider {
             provider: &part.provider,
             catalogue: part.catalogue.as_deref(),
@@ -114,8 +124,13 @@ impl Parts {
         if providers.is_empty() && !self.parts.is_empty() {
             return Vec::new();
         }
-        let tools = definition::single(name, &providers).into_iter();
-        tools.map(|definition| definition.tool).collect()
+        let tools = definition::single(name, &providers);
+        let cost: usize = tools.iter().map(|definition| definition.tokens).sum();
+        let part = cost / providers.len().max(1);
+        for SingleProvider { provider, catalogue, .. } in &providers {
+            saved(provider, catalogue.map_or(0, Catalogue::tokens).saturating_sub(part));
+        }
+        tools.into_iter().map(|definition| definition.tool).collect()
     }
 
     pub(crate) fn tools(

@@ -22,6 +22,7 @@ mod access;
 mod accounts;
 mod answer_cache;
 mod boundary;
+mod byte_stability;
 mod cells;
 mod codes;
 mod connecting;

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::checks::{ArgumentValidator, ValidatorSlot};
-use super::{failure::ListFailure, names, repair::RespelledValues, search};
+use super::{failure::ListFailure, meta_tools::MetaToolCache, names, repair::RespelledValues, search};
 use pleiades_core::{error::Error, tokens::Counter};
 use pleiades_mcp::{Raw, RawObject};
 use pleiades_ranking::Index;
@@ -46,6 +46,8 @@ pub struct Catalogue {
     pub(crate) by_uri: OnceLock<Vec<u32>>,
     /// The tools by their words; made when a prompt looks for one first, shared by lists of the same tools.
     pub(crate) index: Arc<OnceLock<Index>>,
+    /// What stands for the tools where one tool does.
+    pub(crate) meta_tools: Arc<MetaToolCache>,
 }
 
 /// What lists take, in bytes.
@@ -104,6 +106,7 @@ impl Catalogue {
         }
         self.tools = tools;
         self.index = Arc::default();
+        self.meta_tools = Arc::default();
     }
 
     /// The tools by the words of their definitions, in their order. Making it takes some milliseconds for
@@ -242,7 +245,8 @@ impl Tool {
     }
 }
 
-fn tokens_of(tool: &RawObject) -> usize {
+/// About what a model is handed of a tool: hosts keep annotations and `_meta` to themselves.
+pub(crate) fn tokens_of(tool: &RawObject) -> usize {
     let mut counter = Counter::default();
     for member in ["name", "description", "inputSchema"].map(|key| tool.get(key)) {
         counter.add(member.map_or("", RawValue::get));

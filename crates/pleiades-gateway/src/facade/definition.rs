@@ -9,9 +9,8 @@ use serde_json::{Map, Value, json};
 
 pub use single::{SingleProvider, single};
 
-use crate::catalog::{Catalogue, NamesShown, Provider, Tool};
+use crate::catalog::{Catalogue, NamesShown, Provider, Tool, tokens_of};
 use names::sorted;
-use pleiades_core::tokens;
 use pleiades_mcp::RawObject;
 
 /// Longest description beside `about` and groups (bytes): every turn pays for it.
@@ -83,7 +82,7 @@ pub struct Definition {
 
 impl Definition {
     fn of(tool: RawObject) -> Self {
-        let tokens = tokens::estimate(tool.close().get());
+        let tokens = tokens_of(&tool);
         Self { tool, tokens }
     }
 }

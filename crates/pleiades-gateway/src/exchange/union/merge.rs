@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{claims::Claims, template::matches};
-use crate::catalog::{Catalogue, Item, Provider, Tool};
+use crate::catalog::{Catalogue, Item, MetaTools, Provider, Tool};
 use crate::facade::definition::{self, SingleProvider};
 use crate::facade::split::is_split;
 use pleiades_mcp::translate::{self, CacheScope, EntryKind};
@@ -104,11 +104,10 @@ impl Parts {
         let mut tools = Vec::new();
         for part in self.with_one_tool() {
             let is_split = is_split(&part.provider, among);
-            let shown = definition::tools(&part.provider, part.catalogue.as_deref(), is_split);
-            let cost: usize = shown.iter().map(|definition| definition.tokens).sum();
+            let shown = part.meta_tools(is_split);
             let own = part.catalogue.as_deref().map_or(0, Catalogue::tokens);
-            saved(&part.provider, own.saturating_sub(cost));
-            tools.extend(shown.into_iter().map(|definition| definition.tool));
+            saved(&part.provider, own.saturating_sub(shown.tokens));
+            tools.extend(shown.tools.iter().cloned());
         }
         tools
     }
@@ -127,8 +126,14 @@ impl Parts {
         let tools = definition::single(name, &providers);
         let cost: usize = tools.iter().map(|definition| definition.tokens).sum();
         let part = cost / providers.len().max(1);
-        for SingleProvider { provider, catalogue, .. } in &providers {
-            saved(provider, catalogue.map_or(0, Catalogue::tokens).saturating_sub(part));
+        for SingleProvider {
+            provider, catalogue, ..
+        } in &providers
+        {
+            saved(
+                provider,
+                catalogue.map_or(0, Catalogue::tokens).saturating_sub(part),
+            );
         }
         tools.into_iter().map(|definition| definition.tool).collect()
     }
@@ -184,6 +189,20 @@ impl Part {
         self.provider.shows_own_tools(self.catalogue.as_deref())
     }
 
+    fn meta_tools(&self, is_split: bool) -> Arc<MetaTools> {
+        let make = || {
+            let made = definition::tools(&self.provider, self.catalogue.as_deref(), is_split);
+            MetaTools {
+                tokens: made.iter().map(|definition| definition.tokens).sum(),
+                tools: made.into_iter().map(|definition| definition.tool).collect(),
+            }
+        };
+        match &self.catalogue {
+            Some(lists) => lists.meta_tools.get(&self.provider, is_split, make),
+            None => Arc::new(make()),
+        }
+    }
+
     fn tools(&self, names: Vec<String>, claims: &Claims<'_>, revision: Revision) -> Vec<RawObject> {
         let provider = &self.provider;
         let Some(catalogue) = &self.catalogue else {
@@ -215,6 +234,7 @@ mod tests {
     use super::*;
     use crate::exchange::tests::{LEGACY, MODERN, items, lists, provider, tools};
     use serde_json::{Value, json};
+    use std::borrow::Cow;
 
     fn kept(ttl_ms: u64) -> Option<Arc<Catalogue>> {
         let mut lists = (*tools(&["echo"])).clone();
@@ -284,6 +304,28 @@ mod tests {
             .map(|tool| tool.text("name").unwrap().into_owned())
             .collect();
         assert_eq!(names, ["a__echo", "b__connect"]);
+    }
+
+    #[test]
+    fn what_stands_for_tools_is_made_once_for_a_descriptor_and_anew_for_another() {
+        let lists = tools(&["echo"]);
+        let one = provider("one");
+        let made = |provider: &Arc<Provider>, is_split| {
+            let part = Part {
+                provider: Arc::clone(provider),
+                catalogue: Some(Arc::clone(&lists)),
+            };
+            part.meta_tools(is_split)
+        };
+        let first = made(&one, false);
+        assert!(Arc::ptr_eq(&first, &made(&one, false)));
+        assert!(!Arc::ptr_eq(&first, &made(&one, true)));
+        let mut changed = Arc::into_inner(provider("one")).unwrap();
+        changed.title = "Another title".to_owned();
+        let shown = made(&Arc::new(changed), false);
+        let title = shown.tools[0].text("title").map(Cow::into_owned);
+        assert_eq!(title.as_deref(), Some("Another title"));
+        assert!(!Arc::ptr_eq(&first, &made(&provider("one"), false)));
     }
 
     #[test]

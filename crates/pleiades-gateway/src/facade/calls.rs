@@ -14,7 +14,7 @@ use super::reference::{self, Reference, ReferenceFault};
 use super::repairs::{Repair, Repairs};
 use super::schedule::CallOrder;
 use super::shape::declared;
-use super::{coerce, duplicate_keys, name, signature};
+use super::{coerce, duplicate_keys, exact, name, signature};
 use crate::catalog::{HiddenTarget, Provider, Tool};
 use pleiades_mcp::{Raw, RawObject, raw};
 
@@ -55,6 +55,8 @@ pub struct PlannedCall {
     pub needs: Vec<usize>,
     /// An object, references unresolved.
     pub arguments: Value,
+    /// The same as text, where it holds numbers of more digits than values do.
+    pub exact: Option<Raw>,
 }
 
 /// Arguments of a planned call once what they refer to is known.
@@ -85,7 +87,8 @@ impl PlannedCall {
     ) -> Result<ReadyArguments, Box<MetaAnswer>> {
         let mut repairs = Repairs::default();
         if self.needs.is_empty() {
-            return Ok(ready(raw::raw(&self.arguments), repairs));
+            let exact = self.exact.clone();
+            return Ok(ready(exact.unwrap_or_else(|| raw::raw(&self.arguments)), repairs));
         }
         let text = reference::resolved(&self.arguments, result_of)
             .map_err(|unresolved| Box::new(self.unresolved(&unresolved)))?;
@@ -108,6 +111,29 @@ impl PlannedCall {
             .ok()
             .filter(|_| repairs.kinds.is_empty());
         Ok(ready(text.unwrap_or_else(|| raw::raw(&arguments)), repairs))
+    }
+
+    /// Keeps every digit of its numbers, as they stand in what was given.
+    ///
+    /// # Errors
+    /// A sentence when that fails: then another number would be sent.
+    pub(super) fn keep_digits(&mut self, given: &RawObject) -> Result<(), String> {
+        let Value::Object(arguments) = &self.arguments else {
+            return Ok(());
+        };
+        let exact = exact::written(given, arguments)?;
+        if exact.get() == raw::raw(arguments).get() {
+            return Ok(());
+        }
+        if !self.needs.is_empty() {
+            return Err(
+                "a number of its arguments has more digits than are kept beside a reference: give the \
+                        value in place of `$from`"
+                    .to_owned(),
+            );
+        }
+        self.exact = Some(exact);
+        Ok(())
     }
 
     fn unresolved(&self, unresolved: &ReferenceFault) -> MetaAnswer {
@@ -320,6 +346,7 @@ impl PlanReader<'_> {
             writes,
             needs,
             arguments,
+            exact: None,
         })
     }
 

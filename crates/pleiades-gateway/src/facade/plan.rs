@@ -310,7 +310,7 @@ fn lenient_path(
         }
         Ok(mut options) => match options.calls.take() {
             Some(written) => {
-                return planned(provider, index, &written, (options, repairs));
+                return planned((provider, index), given, &written, (options, repairs));
             }
             None => options,
         },
@@ -375,12 +375,18 @@ fn fitted(
 
 /// A plan of calls, or what is wrong with it.
 fn planned(
-    provider: &Provider,
-    index: ToolIndex<'_>,
+    (provider, index): (&Provider, ToolIndex<'_>),
+    given: &RawObject,
     written: &[Value],
     (options, repairs): (CallOptions, Repairs),
 ) -> MetaPlan {
-    match calls::checked(provider, index, written, options, repairs) {
+    let mut checked = calls::checked(provider, index, written, options, repairs);
+    for call in checked.iter_mut().flat_map(|planned| &mut planned.calls) {
+        if let Err(why) = call.keep_digits(given) {
+            return MetaPlan::Answer(unread(&format!("the call `{}`: {why}", call.id).into()));
+        }
+    }
+    match checked {
         Ok(planned) if planned.options.dry_run => {
             MetaPlan::Answer(dry_run::plan(provider, &planned.calls, planned.notes))
         }

@@ -454,3 +454,35 @@ fn an_account_that_was_not_found_in_its_wrapping_is_not_another_one() {
         }
     }
 }
+
+#[test]
+fn numbers_of_a_plan_keep_their_digits_or_it_does_not_run() {
+    let lists = catalogue([
+        json!({ "name": "list", "annotations": { "readOnlyHint": true }, "inputSchema": { "type": "object" } }),
+        json!({ "name": "set", "inputSchema": { "type": "object" } }),
+    ]);
+    let given = |beside: &str| {
+        let call = format!(
+            r#"{{"options":{{"calls":[{{"id":"a","tool":"list","arguments":{{}}}},
+            {{"id":"b","tool":"set","arguments":{{"n":123456789012345678901234,"m":1.50{beside}}}}}]}}}}"#
+        );
+        let given: RawObject = serde_json::from_str(&call).expect("an object");
+        plan(&provider("weather"), &lists, &given)
+    };
+    let MetaPlan::Calls(planned) = given("") else {
+        panic!("no plan");
+    };
+    let ready = planned.calls[1].ready(&|_| None).expect("arguments");
+    assert!(
+        ready.arguments.get().contains("123456789012345678901234"),
+        "{ready:?}"
+    );
+    let MetaPlan::Answer(answer) = given(r#","o":{"$from":"a"}"#) else {
+        panic!("another number would be sent");
+    };
+    assert!(
+        answer.text.contains("`b`") && answer.text.contains("digits"),
+        "{}",
+        answer.text
+    );
+}

@@ -96,7 +96,7 @@ fn id(word: &str) -> Option<&'static [&'static str]> {
     is_hash.then_some(&["commit"])
 }
 
-/// A URL, an e-mail address, somebody's handle, the name of a file.
+/// A URL, an e-mail address, somebody's handle, an expression of JavaScript, the name of a file.
 fn address(word: &str) -> Option<&'static [&'static str]> {
     if word.contains("://") {
         return Some(&["url"]);
@@ -106,6 +106,13 @@ fn address(word: &str) -> Option<&'static [&'static str]> {
             true => (!host.is_empty()).then_some(&["user"]),
             false => host.contains('.').then_some(&["email"]),
         };
+    }
+    if word.ends_with("()")
+        || ["document.", "window.", "console."]
+            .iter()
+            .any(|it| word.starts_with(it))
+    {
+        return Some(&["script"]);
     }
     let (name, ending) = word.rsplit_once('.')?;
     let is_ending = (1..=5).contains(&ending.len())
@@ -139,6 +146,7 @@ mod tests {
         assert_eq!(of("src/main.rs"), ["file"]);
         assert_eq!(of("9fceb02"), ["commit"]);
         assert_eq!(of("example.com"), ["url"]);
+        assert_eq!(of("document.title"), ["script"]);
         for plain in ["issue", "2.3", "e.g.", "deadbeef", "COVID-19-test", "#", "!"] {
             assert!(of(plain).is_empty(), "{plain}");
         }

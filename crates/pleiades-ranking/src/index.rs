@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::areas::Areas;
 use crate::document::{Document, Field, ToolEffect, terms};
 #[cfg(feature = "semantic")]
 use crate::semantic::Embedding;
@@ -20,6 +21,7 @@ pub struct Index {
     terms: HashMap<Box<str>, u32>,
     postings: Vec<Box<[Posting]>>,
     entries: Vec<Entry>,
+    areas: Areas,
     /// Where each operation lies among texts.
     #[cfg(feature = "semantic")]
     embeddings: Vec<Embedding>,
@@ -74,6 +76,11 @@ impl Index {
     #[cfg(feature = "semantic")]
     pub(crate) fn embeddings(&self) -> &[Embedding] {
         &self.embeddings
+    }
+
+    /// What its operations are about.
+    pub(crate) const fn areas(&self) -> &Areas {
+        &self.areas
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {
@@ -210,7 +217,15 @@ impl IndexBuilder {
                 .filter_map(|term| postings.get(usize::try_from(*term).ok()?));
             entry.name_mass = holding.map(|postings| rarity(count, postings.len())).sum();
         }
+        let is_named = |id: &u32| {
+            let postings = usize::try_from(*id).ok().and_then(|at| postings.get(at));
+            let mut postings = postings.into_iter().flatten();
+            postings.any(|posting| posting.fields & Field::Name.bit() != 0)
+        };
+        let named = self.terms.iter().filter(|(_, id)| is_named(id));
+        let areas = Areas::of(named.map(|(term, _)| &**term));
         Index {
+            areas,
             terms: self.terms,
             postings: postings.into_iter().map(Vec::into_boxed_slice).collect(),
             entries: self.entries,

@@ -7,6 +7,7 @@ pub use phrases::Phrases;
 pub use rank::{RankScope, Ranked, Ranking, rank};
 
 mod aliases;
+mod areas;
 mod document;
 mod evidence;
 mod form;

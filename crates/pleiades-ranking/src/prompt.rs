@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::aliases::{Aliases, Alternative, LONGEST};
 use crate::form::{self, WordForm};
 use crate::index::joined;
-use crate::words::{self, Stems, is_incidental, is_stop_word};
+use crate::words::{self, Stems, is_incidental, is_of_other_language, is_stop_word};
 
 /// Of a prompt that is longer the rest is not read (bytes).
 const MAX_PROMPT: usize = 4 * 1024;
@@ -67,6 +67,8 @@ pub(crate) struct Prompt {
     pub(crate) names: HashSet<String>,
     /// The same in lower case without signs, of those that have signs or capitals within.
     pub(crate) joined: HashSet<Box<str>>,
+    /// Whether nothing shows that it is in another language.
+    pub(crate) is_english: bool,
     /// Whether it is a whole task: long, with several things to be done.
     pub(crate) has_many_goals: bool,
 }
@@ -93,6 +95,7 @@ impl Prompt {
         Self {
             units,
             mood: mood(text),
+            is_english: is_english(&tokens),
             has_many_goals: has_many_goals(&tokens),
             stems: stems_of(&tokens),
             joined: names
@@ -176,6 +179,14 @@ fn tokens(text: &str) -> (Vec<Token>, Vec<&'static str>) {
     }
     tokens.truncate(MAX_WORDS);
     (tokens, kinds)
+}
+
+/// Whether no plain word is of another language, as far as frequent words and letters tell.
+fn is_english(tokens: &[Token]) -> bool {
+    let plain = tokens.iter().filter(|token| token.form == WordForm::Plain);
+    plain
+        .map(|token| &token.word)
+        .all(|word| word.is_ascii() && !is_of_other_language(word))
 }
 
 fn has_many_goals(tokens: &[Token]) -> bool {

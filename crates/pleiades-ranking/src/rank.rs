@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 
 use crate::document::{Field, ToolEffect};
-use crate::evidence::{Evidence, UnitMatch};
+use crate::evidence::{Evidence, EvidenceBasis, UnitMatch};
 use crate::index::{Entry, Index, Posting, rarity, saturated};
 use crate::phrases::Phrases;
 use crate::prompt::{Mood, Prompt, PromptUnit, Role};
@@ -148,6 +148,31 @@ impl<'a> Pass<'a> {
             add(&mut self.topics, &counts.scores, 1.0 / self.rarest);
         }
         self.evidence.add(unit.role, found);
+        self.add_area(unit);
+    }
+
+    /// How a word fits what the provider is about, where it is one.
+    fn add_area(&mut self, unit: &PromptUnit) {
+        let says = !matches!(unit.role, Role::Value | Role::Phrase);
+        let ([scope], [.., stem], true) = (self.scopes, &*unit.own, says) else {
+            return;
+        };
+        // That an address, a file or somebody is mentioned says little about the area.
+        if unit.role == Role::Kind && matches!(&**stem, "url" | "file" | "email" | "user") {
+            return;
+        }
+        let postings = scope.index.term(stem).map(|id| scope.index.postings(id));
+        let mut postings = postings.into_iter().flatten();
+        let is_named = postings.any(|posting| posting.fields & Field::Name.bit() != 0);
+        self.evidence.add_area(scope.index.areas().fit(stem, is_named));
+    }
+
+    fn basis(&self, prompt: &Prompt) -> EvidenceBasis {
+        match self.scopes {
+            _ if !prompt.is_english => EvidenceBasis::OtherLanguage,
+            [scope] if scope.index.areas().are_known() => EvidenceBasis::Areas,
+            _ => EvidenceBasis::Words,
+        }
     }
 
     /// What each document counts for a unit: by the best of what the unit may mean.
@@ -252,6 +277,7 @@ impl<'a> Pass<'a> {
     /// The order of all documents; `text` is the whole prompt.
     fn finish(self, prompt: &Prompt, text: &str) -> Ranking {
         let (scores, most_covered) = self.scores(prompt.mood);
+        let basis = self.basis(prompt);
         let mut scores = fused(self.scopes, text, scores).into_iter();
         let mut is_named = false;
         let mut order = Vec::with_capacity(self.documents);
@@ -272,7 +298,7 @@ impl<'a> Pass<'a> {
         Ranking {
             order: order.into_iter().map(|(ranked, _)| ranked).collect(),
             has_many_goals: prompt.has_many_goals,
-            is_match: is_named || self.evidence.is_enough(best, most_covered),
+            is_match: is_named || self.evidence.is_enough(best, most_covered, basis),
         }
     }
 

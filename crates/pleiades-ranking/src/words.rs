@@ -229,6 +229,19 @@ pub(crate) fn is_stop_word(word: &str) -> bool {
     WORDS.contains(word)
 }
 
+/// Frequent words of other languages that are none of English.
+const OTHER_LANGUAGES: &str = "der das dem den des ein eine einen einem einer und oder fur mit vom zum zur ist sind \
+    ich mir bitte alle zu aus nach wie die le la les une du et pour avec dans sur est el los las del para con en unos \
+    mi il lo gli di una uno que";
+
+/// Whether a word shows that a prompt is in another language.
+pub(crate) fn is_of_other_language(word: &str) -> bool {
+    use std::collections::HashSet;
+    use std::sync::LazyLock;
+    static WORDS: LazyLock<HashSet<&str>> = LazyLock::new(|| OTHER_LANGUAGES.split_whitespace().collect());
+    WORDS.contains(word)
+}
+
 /// Days, times, numbers and the like: they stand in prompts of every kind.
 const INCIDENTAL: &str = "monday tuesday wednesday thursday friday saturday sunday january february march april may june \
     july august september october november december today tomorrow yesterday tonight morning afternoon evening night \

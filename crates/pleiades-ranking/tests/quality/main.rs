@@ -36,7 +36,7 @@ fn prompts_find_their_operations_far_better_than_by_plain_words() {
         queries.0.len(),
         "an expected tool does not exist"
     );
-    assert!(five >= 0.87 && ten >= 0.93 && ranked.mrr >= 0.70, "{ranked}");
+    assert!(five >= 0.87 && ten >= 0.94 && ranked.mrr >= 0.71, "{ranked}");
     assert!(five >= plain.within[2] + 0.10, "{ranked} against {plain}");
 }
 
@@ -69,8 +69,39 @@ fn what_is_far_from_a_provider_is_told_from_what_is_not() {
         }));
     }
     let far = Figures::of(&Queries(far), |query| sets::ranks(&tools, query));
-    assert!(far.refused >= 0.80, "{far}");
-    assert!(near.missed <= 0.07, "{near}");
+    assert!(far.refused >= 0.90, "{far}");
+    assert!(near.missed <= 0.04, "{near}");
+}
+
+/// Servers whose work has much in common: a prompt for one may be meant for another.
+const ALIKE: [&[&str]; 6] = [
+    &["mail", "calendar", "drive"],
+    &["payments", "shop"],
+    &["drive", "tracker", "calendar"],
+    &["cloud", "containers", "monitoring"],
+    &["drive", "cloud"],
+    &["geo", "calendar"],
+];
+
+#[test]
+fn what_is_meant_for_another_provider_is_told_from_what_is_not() {
+    let tools = ToolSets::read(&data("ranking_tools.jsonl"));
+    let near = Queries::read(&data("ranking_prompts.tsv"));
+    let mut far = Vec::new();
+    for query in &near.0 {
+        let are_alike = |other: &str| {
+            let both = |of: &&[&str]| of.contains(&&*query.server) && of.contains(&other);
+            other == query.server || ALIKE.iter().any(both)
+        };
+        let others = tools.servers.keys().filter(|other| !are_alike(other));
+        far.extend(others.map(|server| Query {
+            server: server.clone(),
+            prompt: query.prompt.clone(),
+            gold: Vec::new(),
+        }));
+    }
+    let far = Figures::of(&Queries(far), |query| sets::ranks(&tools, query));
+    assert!(far.refused >= 0.60, "{far}");
 }
 
 #[test]

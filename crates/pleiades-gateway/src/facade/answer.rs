@@ -4,7 +4,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use serde::{Serialize, Serializer, ser::SerializeSeq};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Map, Value, json, value::RawValue};
 
 use super::blocks::{self, SortedBlocks};
 use super::explain;
@@ -191,6 +191,31 @@ pub struct AnswerPage {
 }
 
 impl MetaAnswer {
+    /// Names the provider in the calls that it tells of, as the one tool for all providers takes them.
+    pub(crate) fn name_provider(&mut self, id: &str) {
+        if self.status == AnswerStatus::Ok {
+            return;
+        }
+        let next: Option<Map<String, Value>> = self
+            .next
+            .as_ref()
+            .and_then(|next| serde_json::from_str(next.get()).ok());
+        if let Some(mut next) =
+            next.filter(|next| next.contains_key("tool") && !next.contains_key("provider"))
+        {
+            next.shift_insert(0, "provider".to_owned(), json!(id));
+            self.next = Some(raw::raw(&next));
+        }
+        // Where a sentence tells of a call; a provider's own schemas are left as they are.
+        for before in ["Next: ", "example: ", "Call: ", "; "] {
+            let call = format!("{before}{{\"tool\":");
+            if self.text.contains(&call) {
+                let named = format!("{before}{{\"provider\":{},\"tool\":", json!(id));
+                self.text = self.text.replace(&call, &named);
+            }
+        }
+    }
+
     /// An answer of nothing but words; of a failure also its code.
     pub fn new(status: AnswerStatus, text: impl Into<String>) -> Self {
         let code = status
@@ -488,6 +513,22 @@ mod tests {
 
     fn written(answer: MetaAnswer) -> Value {
         serde_json::from_str(answer.into_result(Revision::V2025_11_25, "t-1").get()).unwrap()
+    }
+
+    #[test]
+    fn calls_for_the_one_tool_name_their_provider_and_results_stay_as_they_are() {
+        let text = "Next: {\"tool\":\"a\",\"arguments\":{…}}\nIts schema: {\"properties\": {\"tool\": {}}}";
+        let mut answer = MetaAnswer::new(AnswerStatus::Menu, text.to_owned());
+        answer.next = Some(raw::raw(&json!({ "tool": "a", "arguments": {} })));
+        answer.name_provider("git");
+        answer.name_provider("git");
+        let next = answer.next.as_ref().unwrap().get();
+        assert_eq!(next, r#"{"provider":"git","tool":"a","arguments":{}}"#);
+        assert!(answer.text.starts_with(r#"Next: {"provider":"git","tool":"a","#));
+        assert!(answer.text.ends_with(r#"{"properties": {"tool": {}}}"#));
+        let mut result = MetaAnswer::new(AnswerStatus::Ok, text.to_owned());
+        result.name_provider("git");
+        assert_eq!(result.text, text);
     }
 
     #[test]

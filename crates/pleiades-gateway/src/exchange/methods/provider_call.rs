@@ -61,6 +61,9 @@ impl ProviderCall<'_> {
 
     pub(super) fn answered(&self, account: Option<Arc<str>>, mut answer: MetaAnswer) -> Done {
         self.complete(account, &mut answer);
+        if self.services.is_single(self.request) {
+            answer.name_provider(&self.provider.id);
+        }
         let facts = self.request.facts();
         if let Some(tool) = &answer.tool {
             facts.set_tool(Some(tool));

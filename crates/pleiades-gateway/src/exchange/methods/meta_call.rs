@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::answer_form::form;
 use super::cached_call::age_note;
-use super::provider_call::{ProviderCall, inner_params, is_for_the_client};
+use super::provider_call::{ProviderCall, inner_params, is_for_the_client, too_many};
 use super::result_answer::BroughtResult;
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::exchange::account::Reached;
@@ -93,14 +93,6 @@ struct PlannedRun {
     wanted: WantedPart,
     fresh: bool,
     notes: Vec<String>,
-}
-
-pub(super) fn too_many() -> Error {
-    Error::new(
-        Code::Busy,
-        "too many calls have to be looked into at this moment; nothing was run, try again in 1 s",
-    )
-    .retry_after(Duration::from_secs(1))
 }
 
 /// The goal of a call of the one tool for all that says nothing else.

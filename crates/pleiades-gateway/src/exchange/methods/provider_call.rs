@@ -1,6 +1,6 @@
 //! A call of one provider's operation, in either view: made, answered, or failed in words.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::answer_form::client;
 use crate::catalog::{Catalogue, HiddenTarget, Provider, Tool};
@@ -139,4 +139,13 @@ fn hidden_target(tool: &Tool, target: &HiddenTarget) -> Error {
 pub(super) fn is_for_the_client(error: &Error) -> bool {
     let url = error.rpc.as_ref().is_some_and(|fault| fault.code == URL_REQUIRED);
     url || error.code == Code::InvalidParams
+}
+
+/// No worker was free in time.
+pub(super) fn too_many() -> Error {
+    Error::new(
+        Code::Busy,
+        "too many calls have to be looked into at this moment; nothing was run, try again in 1 s",
+    )
+    .retry_after(Duration::from_secs(1))
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{meta_call::too_many, provider_call::ProviderCall};
+use super::provider_call::{ProviderCall, too_many};
 use crate::catalog::Tool;
 use crate::exchange::account::Reached;
 use crate::exchange::{reply::Done, workers::LARGE};

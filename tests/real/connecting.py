@@ -290,7 +290,10 @@ class World:
             call = {"tool": "echo", "arguments": {"message": "hi"}}
             for wrong in ("x" * 513, "a\nb", ["zoe"]):
                 said = asked(caller(gateway, "/mcp/notes", J), "use_notes", {**call, "accountId": wrong})
-                assert isinstance(said, RpcError) and said.code == -32602, said
+                if isinstance(said, RpcError):
+                    assert said.code == -32602, said
+                else:
+                    assert said["structuredContent"]["status"] == "invalid_arguments", said
                 meta = {"pleiades/accountId": wrong}
                 said = asked(caller(gateway, "/tools/notes", J), "echo", {"message": "hi"}, meta)
                 assert isinstance(said, RpcError) and said.code == -32602, said

@@ -86,8 +86,24 @@ impl ToolRules {
         let Some(name) = self.named_through(tool, &arguments) else {
             return untold();
         };
-        let is_admitted = self.admits_through(tool, &name);
+        let operation = [&*tool.upstream, &*tool.name, &*tool.alias];
+        let is_admitted = self.admits_through(&operation, &name);
         (!is_admitted).then(|| HiddenTarget::Named(name.into_owned()))
+    }
+
+    /// The tool that a call names through its operation, to be kept beside its result.
+    pub(crate) fn named_in(&self, tool: &Tool, arguments: Option<&RawValue>) -> Option<Box<str>> {
+        self.argument_of(tool)?;
+        let arguments = RawObject::open(arguments?).ok()?;
+        self.named_through(tool, &arguments).map(|name| name.into())
+    }
+
+    /// Whether a result that was kept may still be read. `names`: those of its operation, `named`: the tool
+    /// that the call named through it.
+    pub(crate) fn admits_result(&self, names: &[&str], named: Option<&str>) -> bool {
+        let is_through = names.iter().any(|name| self.through.contains_key(*name));
+        let is_named = || named.is_some_and(|named| self.admits_through(names, named));
+        self.admits(names) && (!is_through || !self.hides() || is_named())
     }
 
     fn argument_of(&self, tool: &Tool) -> Option<&str> {
@@ -105,14 +121,13 @@ impl ToolRules {
         !self.deny.is_empty() || !self.allow.iter().any(all)
     }
 
-    fn admits_through(&self, tool: &Tool, name: &str) -> bool {
-        let operation = [&*tool.upstream, &*tool.name, &*tool.alias];
+    fn admits_through(&self, operation: &[&str], name: &str) -> bool {
         // What is named within would stand where nobody looks.
         if self.through.keys().any(|other| squashed(other) == squashed(name)) {
             return false;
         }
-        let allows = |glob: &NameGlob| glob.is_of(&operation) && glob.name.matches(name);
-        let denies = |glob: &NameGlob| glob.is_of(&operation) && glob.denies(name);
+        let allows = |glob: &NameGlob| glob.is_of(operation) && glob.name.matches(name);
+        let denies = |glob: &NameGlob| glob.is_of(operation) && glob.denies(name);
         self.allow.iter().any(allows) && !self.deny.iter().any(denies)
     }
 }
@@ -329,6 +344,22 @@ mod tests {
         assert!(
             !named(&wide, "delete_a"),
             "a glob over names does not reach over the operation"
+        );
+    }
+
+    #[test]
+    fn a_result_that_was_kept_is_read_only_while_what_was_named_through_its_operation_may_be() {
+        let (open, denying) = (rules(&["*"], &[]), rules(&["*"], &["execute_tool:delete_*"]));
+        let through = ["execute_tool"];
+        assert!(open.admits_result(&through, Some("delete_a")) && open.admits_result(&through, None));
+        assert!(denying.admits_result(&through, Some("get_a")));
+        assert!(!denying.admits_result(&through, Some("delete_a")) && !denying.admits_result(&through, None));
+        assert!(denying.admits_result(&["echo"], None));
+        let arguments = RawValue::from_string(r#"{"name":"get_a"}"#.to_owned()).unwrap();
+        let named = |name: &str| denying.named_in(&tool(name), Some(&arguments));
+        assert_eq!(
+            (named("execute_tool").as_deref(), named("echo")),
+            (Some("get_a"), None)
         );
     }
 

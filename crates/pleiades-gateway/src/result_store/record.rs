@@ -17,6 +17,8 @@ const MEMBER: usize = 64;
 pub(crate) struct StoredResult {
     /// The name of the operation in the catalogue, then others that rules may go by.
     pub(crate) tools: Vec<Box<str>>,
+    /// The tool that the call named through it, where it runs others.
+    pub(crate) named: Option<Box<str>>,
     /// The account that made the call; `None` where the provider keeps none.
     pub(crate) account: Option<Arc<str>>,
     /// Fingerprint of that account, or of the key that its caller brought.
@@ -41,6 +43,8 @@ pub(super) struct RecordTimes {
 struct ResultRecord<'a> {
     #[serde(borrow)]
     tools: Vec<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    named: Option<Cow<'a, str>>,
     #[serde(borrow)]
     account: Option<Cow<'a, str>>,
     fingerprint: Option<[u8; 32]>,
@@ -63,13 +67,15 @@ impl StoredResult {
     pub(super) fn bytes(&self) -> usize {
         let result = size(&self.result);
         let tools: usize = self.tools.iter().map(|name| name.len()).sum();
-        result + tools + self.account.as_ref().map_or(0, |account| account.len())
+        let named = self.named.as_ref().map_or(0, |name| name.len());
+        result + tools + named + self.account.as_ref().map_or(0, |account| account.len())
     }
 
     /// For other replicas; `stamp`: what its owner's changes were up to.
     pub(super) fn to_bytes(&self, times: RecordTimes, stamp: &[u8]) -> Vec<u8> {
         let record = ResultRecord {
             tools: self.tools.iter().map(|name| Cow::Borrowed(&**name)).collect(),
+            named: self.named.as_deref().map(Cow::Borrowed),
             account: self.account.as_deref().map(Cow::Borrowed),
             fingerprint: self.fingerprint,
             budget: self.budget,
@@ -87,6 +93,7 @@ impl StoredResult {
         let record: ResultRecord<'_> = serde_json::from_slice(bytes).ok()?;
         let result = Self {
             tools: record.tools.into_iter().map(|name| name.into()).collect(),
+            named: record.named.map(|name| name.into()),
             account: record.account.as_deref().map(Arc::from),
             fingerprint: record.fingerprint,
             budget: record.budget,
@@ -118,6 +125,7 @@ mod tests {
             r#"{"content":[ {"type":"text","text":"a\u0062\"\n"} ],"n":1.00,"big":123456789012345678901234}"#;
         let stored = StoredResult {
             tools: vec!["list".into()],
+            named: Some("get_a".into()),
             account: Some("ann".into()),
             fingerprint: Some([7; 32]),
             budget: Some(2_000),
@@ -140,7 +148,7 @@ mod tests {
                 stored.revision
             )
         );
-        assert_eq!(back.budget, stored.budget);
+        assert_eq!((back.budget, &back.named), (stored.budget, &stored.named));
         assert!(stored.bytes() > result.len() / 2);
         assert!(StoredResult::from_bytes(&bytes[..bytes.len() - 1]).is_none());
         assert!(StoredResult::from_bytes(b"{}").is_none());

@@ -140,6 +140,7 @@ fn result(text: &str) -> Arc<StoredResult> {
     result.put("text", text);
     Arc::new(StoredResult {
         tools: vec!["list".into()],
+        named: None,
         account: None,
         fingerprint: None,
         budget: None,

@@ -68,6 +68,7 @@ impl ProviderCall<'_> {
         tools.dedup();
         StoredResult {
             tools,
+            named: None,
             account: reached.account.clone(),
             fingerprint: reached.identity.signature.account,
             budget: None,

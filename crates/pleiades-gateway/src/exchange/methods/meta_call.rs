@@ -388,6 +388,7 @@ impl ProviderCall<'_> {
         run: PlannedRun,
     ) -> Result<Done, Error> {
         let (tool, mut notes) = (run.tool, run.notes);
+        let named = self.provider.rules.named_in(&tool, run.params.get("arguments"));
         let done = self.make_or_reuse(reached, (lists, &tool), run.params, run.fresh);
         let done = done.await;
         notes.extend(done.age.map(age_note));
@@ -398,6 +399,7 @@ impl ProviderCall<'_> {
                     reached,
                     account,
                     tool: &tool,
+                    named,
                     result,
                     revision,
                 };

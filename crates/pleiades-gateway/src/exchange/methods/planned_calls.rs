@@ -240,6 +240,7 @@ impl ProviderCall<'_> {
         params.remove("requestState");
         params.remove("inputResponses");
         let again = params.clone();
+        let named = self.provider.rules.named_in(&call.tool, params.get("arguments"));
         let to = (Arc::clone(parts.lists), &call.tool);
         let done = self.make_or_reuse(parts.reached, to, params, parts.fresh).await;
         let mut notes = ready.notes;
@@ -250,6 +251,7 @@ impl ProviderCall<'_> {
                     reached: parts.reached,
                     account: done.account,
                     tool: &call.tool,
+                    named,
                     result,
                     revision,
                 };

@@ -24,6 +24,8 @@ pub(super) struct BroughtResult<'a> {
     /// The account that made the call.
     pub(super) account: Option<Arc<str>>,
     pub(super) tool: &'a Tool,
+    /// The tool that the call named through it, where it runs others.
+    pub(super) named: Option<Box<str>>,
     pub(super) result: RawObject,
     pub(super) revision: Revision,
 }
@@ -106,6 +108,7 @@ impl ProviderCall<'_> {
         let pages = budget.or(self.provider.facade.results.max_tokens);
         let stored = Arc::new(StoredResult {
             budget: pages,
+            named: brought.named,
             ..stored
         });
         let handles = &self.services.results.handles;
@@ -186,7 +189,7 @@ impl ProviderCall<'_> {
         let (stored, left) = self.services.results.handles.find(&self.owner(None), id).await?;
         // What rules hide now is hidden in what was kept too.
         let names: Vec<&str> = stored.tools.iter().map(|name| &**name).collect();
-        if !self.provider.rules.admits(&names) {
+        if !self.provider.rules.admits_result(&names, stored.named.as_deref()) {
             return None;
         }
         if reached.identity.signature.account == stored.fingerprint && reached.account == stored.account {

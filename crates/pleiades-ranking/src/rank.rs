@@ -202,6 +202,7 @@ impl<'a> Pass<'a> {
 
     fn read_one(&self, reading: TermGroup<'_>, counts: &mut UnitScores, found: &mut UnitMatch) {
         let mut sums: Vec<(usize, f32)> = Vec::new();
+        let mut has_several = false;
         for (number, term) in reading.terms.enumerate() {
             let lists = self.postings(term);
             let holding = lists.iter().map(|(_, postings)| postings.len()).sum();
@@ -220,18 +221,17 @@ impl<'a> Pass<'a> {
                     raise(&mut counts.named, at, worth);
                 }
                 let value = worth * posting.weight;
-                match number {
-                    0 => sums.push((at, value)),
-                    _ => match sums.binary_search_by_key(&at, |(at, _)| *at) {
-                        Ok(known) => sums
-                            .iter_mut()
-                            .skip(known)
-                            .take(1)
-                            .for_each(|(_, sum)| *sum += value),
-                        Err(place) => sums.insert(place, (at, value)),
-                    },
-                }
+                sums.push((at, value));
             }
+            has_several = number > 0;
+        }
+        if has_several {
+            sums.sort_by_key(|(at, _)| *at);
+            sums.dedup_by(|next, sum| {
+                let is_same = next.0 == sum.0;
+                sum.1 += if is_same { next.1 } else { 0.0 };
+                is_same
+            });
         }
         for (at, value) in sums {
             raise(&mut counts.scores, at, value);

@@ -21,6 +21,8 @@ const MAX_DESCRIPTION: usize = 1_024;
 const MAX_ABOUT: usize = 300;
 /// Longest list of groups (bytes).
 const MAX_GROUPS: usize = 700;
+/// Longest hint for hosts that look for tools (bytes): the description says all of it again.
+const MAX_HINT: usize = 120;
 /// Longest title within the description (bytes), which names it twice.
 const MAX_TITLE: usize = 60;
 /// Longest operation that stands as the example (bytes).
@@ -346,7 +348,7 @@ fn subject(provider: &Provider) -> String {
 /// The words by which a host that defers tools finds this one.
 fn hint(provider: &Provider) -> String {
     match &provider.about {
-        Some(about) => clip(&format!("{} {about}", provider.title), MAX_TITLE + MAX_ABOUT),
+        Some(about) => clip(&format!("{} {about}", provider.title), MAX_HINT),
         None => clip(&provider.title, MAX_TITLE),
     }
 }

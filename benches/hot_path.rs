@@ -2,17 +2,14 @@
 //! headers, deciding what it means, opening the session's seal, reading an event, writing the
 //! answer. Run with `cargo bench --bench hot_path`.
 
-use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
+use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pleiades_core::limit::{Gate, Rules};
 use pleiades_core::secret::Secret;
-use pleiades_credential::ProviderAuth;
-use pleiades_gateway::catalog::{Catalogue, FacadeConfig, Live, Provider, RelayAccess, Tool, ToolRules};
+use pleiades_gateway::catalog::{Catalogue, OfflineProvider, Provider, Tool};
 use pleiades_gateway::facade::{answer::MetaAnswer, plan};
 use pleiades_mcp::{Message, RawObject, Revision, headers, message, raw, seal::Sealer, sse, translate};
-use pleiades_upstream::{Endpoint, SessionSharing, Transport};
 use serde_json::json;
 
 const CALL: &[u8] = br#"{"jsonrpc":"2.0","id":17,"method":"tools/call","params":{"name":"use_github","arguments":{"tool":"issue_read","arguments":{"method":"get","owner":"octocat","repo":"hello-world","issue_number":42}},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"progressToken":3}}}"#;
@@ -22,34 +19,7 @@ fn object(value: &serde_json::Value) -> RawObject {
 }
 
 fn provider() -> Provider {
-    let endpoint = Endpoint {
-        provider: "github".into(),
-        digest: [0; 32],
-        target: Transport::Stdio {
-            command: Vec::new(),
-            env: Vec::new(),
-            folder: PathBuf::new(),
-        },
-        revision: None,
-        share: SessionSharing::User,
-        connect: Duration::from_secs(1),
-        call: Duration::from_secs(1),
-        idle: Duration::from_secs(1),
-    };
-    Provider {
-        id: "github".into(),
-        title: "GitHub".to_owned(),
-        about: None,
-        endpoint: Arc::new(endpoint),
-        need: ProviderAuth::None,
-        rules: ToolRules::default(),
-        relay: RelayAccess::Open,
-        facade: FacadeConfig::default(),
-        cache: None,
-        gate: Arc::new(Gate::new(&Rules::default())),
-        file: PathBuf::new(),
-        live: Arc::new(Live::default()),
-    }
+    OfflineProvider::bare("github")
 }
 
 fn catalogue() -> Catalogue {

@@ -1,18 +1,11 @@
 //! The meta tool: what runs is what the call says, in its only reading.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
-use pleiades_core::limit::{Gate, Rules};
-use pleiades_credential::ProviderAuth;
-use pleiades_gateway::catalog::{
-    Catalogue, Effort, FacadeConfig, Live, Provider, RelayAccess, Tool, ToolRules,
-};
+use pleiades_gateway::catalog::{Catalogue, Effort, OfflineProvider, Provider, Tool};
 use pleiades_gateway::facade::plan::{self, MetaPlan};
 use pleiades_mcp::{RawObject, Revision, raw};
-use pleiades_upstream::{Endpoint, SessionSharing, Transport};
 use serde_json::{Map, Value};
 
 use super::{json, number, repository};
@@ -172,39 +165,8 @@ fn providers() -> Vec<(Provider, Catalogue)> {
     }
     servers
         .into_iter()
-        .map(|(id, tools)| (provider(&id), Catalogue::of(tools)))
+        .map(|(id, tools)| (OfflineProvider::bare(&id), Catalogue::of(tools)))
         .collect()
-}
-
-fn provider(id: &str) -> Provider {
-    let endpoint = Endpoint {
-        provider: id.into(),
-        digest: [0; 32],
-        target: Transport::Stdio {
-            command: Vec::new(),
-            env: Vec::new(),
-            folder: PathBuf::new(),
-        },
-        revision: None,
-        share: SessionSharing::User,
-        connect: Duration::from_secs(1),
-        call: Duration::from_secs(1),
-        idle: Duration::from_secs(1),
-    };
-    Provider {
-        id: id.into(),
-        title: id.to_owned(),
-        about: None,
-        endpoint: Arc::new(endpoint),
-        need: ProviderAuth::None,
-        rules: ToolRules::default(),
-        relay: RelayAccess::Open,
-        facade: FacadeConfig::default(),
-        cache: None,
-        gate: Arc::new(Gate::new(&Rules::default())),
-        file: PathBuf::new(),
-        live: Arc::new(Live::default()),
-    }
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {

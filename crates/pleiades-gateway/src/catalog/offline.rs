@@ -29,41 +29,43 @@ impl OfflineProvider {
         let raws = pages::tools_of(entries, MemoryBounds::NAMED, &mut left_out);
         let tools = tools::compile(raws, false, &mut left_out);
         Self {
-            provider: Arc::new(provider(id)),
+            provider: Arc::new(Self::bare(id)),
             lists: Arc::new(Catalogue::of(tools)),
             left_out: left_out.into_sentences(),
         }
     }
-}
 
-fn provider(id: &str) -> Provider {
-    let no_time = Duration::from_secs(1);
-    let endpoint = Endpoint {
-        provider: id.into(),
-        digest: [0; 32],
-        target: Transport::Stdio {
-            command: Vec::new(),
-            env: Vec::new(),
-            folder: PathBuf::new(),
-        },
-        revision: None,
-        share: SessionSharing::User,
-        connect: no_time,
-        call: no_time,
-        idle: no_time,
-    };
-    Provider {
-        id: id.into(),
-        title: id.to_owned(),
-        about: None,
-        endpoint: Arc::new(endpoint),
-        need: ProviderAuth::None,
-        rules: ToolRules::default(),
-        relay: RelayAccess::Open,
-        facade: FacadeConfig::default(),
-        cache: None,
-        gate: Arc::new(Gate::new(&Rules::default())),
-        file: PathBuf::new(),
-        live: Arc::new(Live::default()),
+    /// A provider of this id alone: it has no rules and needs no credential.
+    #[must_use]
+    pub fn bare(id: &str) -> Provider {
+        let no_time = Duration::from_secs(1);
+        let endpoint = Endpoint {
+            provider: id.into(),
+            digest: [0; 32],
+            target: Transport::Stdio {
+                command: Vec::new(),
+                env: Vec::new(),
+                folder: PathBuf::new(),
+            },
+            revision: None,
+            share: SessionSharing::User,
+            connect: no_time,
+            call: no_time,
+            idle: no_time,
+        };
+        Provider {
+            id: id.into(),
+            title: id.to_owned(),
+            about: None,
+            endpoint: Arc::new(endpoint),
+            need: ProviderAuth::None,
+            rules: ToolRules::default(),
+            relay: RelayAccess::Open,
+            facade: FacadeConfig::default(),
+            cache: None,
+            gate: Arc::new(Gate::new(&Rules::default())),
+            file: PathBuf::new(),
+            live: Arc::new(Live::default()),
+        }
     }
 }
